@@ -1,0 +1,1 @@
+"""How Raydesk is started somewhere; imported by nobody."""

@@ -1,0 +1,1 @@
+"""Rooms of the answering system and how they are put on Ray Serve."""

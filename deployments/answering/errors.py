@@ -1,0 +1,159 @@
+"""Every error a caller can meet, on one page.
+
+    RaydeskError
+    ├── CallerError                 the caller's fault: 4xx, never retried, never trips a breaker
+    │   ├── InvalidRequestError     400 invalid_request
+    │   ├── AuthenticationError     401 authentication_failed
+    │   ├── PermissionDeniedError   403 permission_denied
+    │   ├── NotFoundError           404 not_found
+    │   │   ├── UnknownCollectionError  404 unknown_collection
+    │   │   └── UnknownModelError       404 unknown_model
+    │   ├── MethodNotAllowedError   405 method_not_allowed
+    │   ├── PayloadTooLargeError    413 payload_too_large
+    │   └── UnsupportedMediaTypeError 415 unsupported_media_type
+    ├── OverloadedError             503 overloaded: our queues are full; retry after a pause
+    ├── DependencyError             a room or store behind us failed
+    │   ├── DeadlineExceededError   504 deadline_exceeded
+    │   ├── EngineDiedError         502 engine_died: the replica that was generating is gone
+    │   └── RoomUnavailableError    503 room_unavailable
+    └── InternalError               500 internal_error: a fault of ours
+
+A customer gets `code`, the public sentence and a request id; the cause goes to the log only. All errors pickle
+(they cross process boundaries as Ray task errors): their only state is `message` and the class.
+"""
+
+from __future__ import annotations
+
+
+class RaydeskError(Exception):
+    """Something went wrong."""
+
+    status = 500
+    code = "internal_error"
+    retryable = False  # whether the same request may succeed later
+    retry_after_s: int | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class CallerError(RaydeskError):
+    """The request cannot be served as it is."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class InvalidRequestError(CallerError):
+    """The request is not valid."""
+
+
+class AuthenticationError(CallerError):
+    """A valid API key is needed: send it as 'Authorization: Bearer <key>'."""
+
+    status = 401
+    code = "authentication_failed"
+
+
+class PermissionDeniedError(CallerError):
+    """This API key may not do that."""
+
+    status = 403
+    code = "permission_denied"
+
+
+class NotFoundError(CallerError):
+    """There is nothing here under that name."""
+
+    status = 404
+    code = "not_found"
+
+
+class UnknownCollectionError(NotFoundError):
+    """There is no published knowledge collection of that name."""
+
+    code = "unknown_collection"
+
+
+class UnknownModelError(NotFoundError):
+    """There is no model of that name; GET /v1/models lists them."""
+
+    code = "unknown_model"
+
+
+class MethodNotAllowedError(CallerError):
+    """This path does not take that HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class PayloadTooLargeError(CallerError):
+    """The request body is too large."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class UnsupportedMediaTypeError(CallerError):
+    """The request body must be JSON: send 'Content-Type: application/json'."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class OverloadedError(RaydeskError):
+    """The service is at its limit; please try again in a moment."""
+
+    status = 503
+    code = "overloaded"
+    retryable = True
+    retry_after_s = 2
+
+
+class DependencyError(RaydeskError):
+    """A part of the service did not answer."""
+
+    status = 503
+    code = "dependency_failed"
+    retryable = True
+    retry_after_s = 5
+
+
+class DeadlineExceededError(DependencyError):
+    """The answer was not ready in time."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+
+class EngineDiedError(DependencyError):
+    """The model stopped while it was answering; please ask again."""
+
+    status = 502
+    code = "engine_died"
+
+
+class RoomUnavailableError(DependencyError):
+    """A part of the service is starting or away; please try again in a moment."""
+
+    code = "room_unavailable"
+
+
+class InternalError(RaydeskError):
+    """Something went wrong on our side."""
+
+
+def all_errors() -> list[type[RaydeskError]]:
+    """The whole tree, for the documentation and its tests."""
+    found: list[type[RaydeskError]] = []
+    pending: list[type[RaydeskError]] = [RaydeskError]
+    while pending:
+        error = pending.pop()
+        found.append(error)
+        pending.extend(error.__subclasses__())
+    return sorted(found, key=lambda error: error.__name__)

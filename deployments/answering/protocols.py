@@ -1,0 +1,99 @@
+"""What the pipeline needs from each room. A room, its remote end and its fake all look like this."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from deployments.answering.types import (
+    AnswerEvent,
+    CachedAnswer,
+    CacheHit,
+    CacheScope,
+    ChatRequest,
+    Evidence,
+    Principal,
+    Understanding,
+)
+from models.protocols import Vectors
+
+
+class IntentClassifier(Protocol):
+    async def understand(self, text: str) -> Understanding:
+        """One encoder pass: the prediction and the query embedding."""
+
+
+class Retriever(Protocol):
+    async def version(self, principal: Principal, collection: str) -> str:
+        """The published version that `search` would use now.
+
+        Raises `UnknownCollectionError` when this principal's tenant has no such collection.
+        """
+
+    async def search(self, principal: Principal, collection: str, text: str, embedding: Vectors, top_k: int) -> Evidence:
+        """The best chunks that this principal may see, from exactly one version."""
+
+
+class SemanticCache(Protocol):
+    """Errors of the store behind it are raised; the pipeline goes on without a cache."""
+
+    async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
+        """The stored answer of exactly this normalised question."""
+
+    async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
+        """The stored answer of a verified paraphrase."""
+
+    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None: ...
+
+    async def evict(self, scope: CacheScope, answer_id: str) -> bool:
+        """True when there was such an entry."""
+
+
+class TurnLog(Protocol):
+    async def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write turns (`TurnRecord.row()`); a turn_id given twice counts once."""
+
+    async def recent(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        """The newest turns of one tenant, newest first."""
+
+    async def count(self, tenant: str) -> int: ...
+
+
+TierState = Literal["starting", "ready", "down"]
+RoomState = Literal["starting", "ready", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class TierStatus:
+    name: str  # "small", "large"
+    model_id: str  # as the OpenAI-compatible API offers it
+    state: TierState
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    """What is up. The app is ready when every room is; a tier that starts or is down only degrades it."""
+
+    rooms: Mapping[str, RoomState]  # intent_classifier, retriever, semantic_cache, turn_log
+    tiers: tuple[TierStatus, ...]
+
+    @property
+    def is_ready(self) -> bool:
+        return all(state == "ready" for state in self.rooms.values())
+
+
+class Turns(Protocol):
+    """Runs turns that belong to the application, not to the request that asked for them."""
+
+    def open(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        """The events of one turn: `Meta`, then `Delta`s and `Cited`s, then exactly one of `Done` and `Failed`.
+
+        A turn that fails before it has begun gives a `Failed` as its first and only event. Leaving the block before
+        the last event means that the customer has gone: the turn is cancelled and recorded as disconnected.
+        Entering raises `OverloadedError` when too many turns are at work, and `CallerError`s (unknown collection
+        or model).
+        """
+
+    def status(self) -> AppStatus: ...

@@ -1,0 +1,270 @@
+"""The values that one turn is made of. Frozen dataclasses; no behaviour beyond small derivations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ingestion.chunk import Chunk
+from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
+
+Path = Literal["exact_cache", "rule", "semantic_cache", "faq", "passage", "small", "large", "cloud", "abstain", "handoff"]
+Outcome = Literal["answered", "disconnected", "failed", "rejected"]
+Language = Literal["en", "zh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who is asking: comes from the API key, never from the body, the text or the model."""
+
+    tenant: str
+    audiences: frozenset[str]  # chunks of other audiences do not exist for this caller
+    key_id: str  # which credential, for logs; never the key itself
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One question, as admitted by the HTTP side."""
+
+    principal: Principal
+    messages: tuple[ChatMessage, ...]  # at least one; the last one is the customer's
+    collection: str
+    request_id: str
+    turn_id: str
+    conversation_id: str
+    language: Language | None = None  # the customer's wish; else detected
+    model: str | None = None  # a tier's name, forces that tier; None or "raydesk" routes
+    max_output_tokens: int | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    channel: str = "http"
+
+    @property
+    def text(self) -> str:
+        return self.messages[-1].content
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The standalone question that a turn asks."""
+
+    text: str  # as the customer wrote it, trimmed
+    normalized: str  # NFKC, lower case, one space, no closing punctuation: the exact cache's key
+    language: Language
+    is_standalone: bool  # False when the turn needs its history to be understood
+
+
+@dataclass(frozen=True, slots=True)
+class Understanding:
+    """What one encoder pass gives."""
+
+    prediction: IntentPrediction
+    embedding: Vectors  # (dim,) float32, L2-normalised query vector
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievedChunk:
+    """A chunk with every score it got; a search that did not find it leaves None."""
+
+    chunk: Chunk
+    score: float  # fused (RRF) rank score; compares only within one evidence
+    similarity: float | None = None  # cosine of query and passage, -1..1
+    lexical_score: float | None = None  # BM25
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What retrieval found for one query, from exactly one knowledge version."""
+
+    version: str
+    chunks: tuple[RetrievedChunk, ...]  # best first
+    pairs: tuple[RetrievedChunk, ...]  # curated question-answer pairs, by question similarity, best first
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A source shown with the answer."""
+
+    index: int  # 1-based, in order of first appearance
+    chunk_id: str
+    document_id: str
+    title: str
+    url: str
+    heading_path: tuple[str, ...]
+    quote: str  # the start of the chunk's text, for display
+    support: float  # share of the answer's words found in the chunk, 0-1; 1 when quoted verbatim
+    page: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """A suggested next message."""
+
+    label: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    label: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class CacheScope:
+    """Two different scopes never share an answer."""
+
+    tenant: str
+    audiences: frozenset[str]
+    collection: str
+    language: Language
+    knowledge_version: str
+    policy_version: str  # hash of prompts, rules and tiers: changing them empties the cache
+
+    def key(self) -> str:
+        """A readable, unambiguous key: every part is length-prefixed, so that no two scopes can collide."""
+        parts = (
+            self.tenant,
+            ",".join(sorted(self.audiences)),
+            self.collection,
+            self.language,
+            self.knowledge_version,
+            self.policy_version,
+        )
+        return "|".join(f"{len(part)}:{part}" for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedAnswer:
+    """A complete, grounded answer that may be given again."""
+
+    id: str
+    question: str
+    text: str
+    path: Path  # how it was made the first time
+    citations: tuple[Citation, ...]
+    evidence_ids: tuple[str, ...]  # the chunks it rests on
+    finish_reason: FinishReason
+    output_tokens: int
+    created_at_s: float  # Unix time
+
+
+@dataclass(frozen=True, slots=True)
+class CacheHit:
+    answer: CachedAnswer
+    tier: Literal["exact", "semantic"]
+    similarity: float  # 1.0 for exact
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Which path answers this turn, and why."""
+
+    path: Path
+    reason: str
+
+
+# --- events: a closed union, in the order meta, (delta | citation)*, then exactly one of done and error ---
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    turn_id: str
+    request_id: str
+    conversation_id: str
+    collection: str
+    language: Language
+    path: Path
+    route_reason: str
+    degraded: tuple[str, ...] = ()  # e.g. ("small:starting",)
+    knowledge_version: str = ""
+    cache_age_s: float | None = None  # of cached answers
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cited:
+    citation: Citation
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    path: Path
+    finish_reason: FinishReason
+    grounded: bool
+    input_tokens: int = 0
+    output_tokens: int = 0
+    ttft_ms: float = 0.0
+    duration_ms: float = 0.0
+    degraded: tuple[str, ...] = ()
+    buttons: tuple[Button, ...] = ()
+    links: tuple[Link, ...] = ()
+    handoff_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The turn ended with an error after it had begun."""
+
+    code: str
+    message: str  # public
+    retryable: bool
+    request_id: str
+    retry_after_s: int | None = None
+
+
+AnswerEvent = Meta | Delta | Cited | Done | Failed
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """One row per turn: filled as the turn walks, read by the log, the metrics and the cache write.
+
+    The only mutable value here; it belongs to one turn's task and is handed over once, when the turn has ended.
+    """
+
+    turn_id: str
+    request_id: str
+    conversation_id: str
+    tenant: str
+    key_id: str
+    channel: str
+    collection: str
+    started_at_s: float  # Unix time
+    question: str
+    language: str = ""
+    knowledge_version: str = ""
+    intent: str = ""
+    intent_confidence: float = 0.0
+    intent_margin: float = 0.0
+    path: str = ""
+    route_reason: str = ""
+    answer: str = ""
+    citations: list[Citation] = field(default_factory=list)
+    evidence_ids: list[str] = field(default_factory=list)
+    cache_similarity: float = 0.0
+    finish_reason: str = ""
+    grounded: bool = False
+    degraded: list[str] = field(default_factory=list)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    step_ms: dict[str, float] = field(default_factory=dict)  # step name to milliseconds
+    ttft_ms: float = 0.0
+    duration_ms: float = 0.0
+    outcome: Outcome = "answered"
+    error_code: str = ""
+
+    def row(self) -> Mapping[str, Any]:
+        """The turn as one row of the `turns` table."""
+        return {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("citations", "step_ms")
+        } | {
+            "citation_chunk_ids": [citation.chunk_id for citation in self.citations],
+            "citation_urls": [citation.url for citation in self.citations],
+            "step_ms": dict(self.step_ms),
+        }

@@ -1,0 +1,1 @@
+"""The Starlette side: what travels over HTTP and in which shape."""

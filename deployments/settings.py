@@ -1,0 +1,253 @@
+"""The one settings tree: frozen, every field described with its unit, unknown keys refused.
+
+Read once by whoever starts the application (`load_settings`); each room receives its own branch. Only this module
+looks at the environment: `RAYDESK_<BRANCH>__<FIELD>` overrides the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+Placement = Literal["ingress", "deployment"]
+PLACEMENT_HELP = "'ingress': inside the ingress process (no hop); 'deployment': a deployment of its own, scaled apart."
+
+
+class Branch(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ReplicaSettings(Branch):
+    """How a room runs when it is a deployment of its own."""
+
+    num_replicas: int = Field(1, ge=1, description="Replicas.")
+    num_cpus: float = Field(0.1, ge=0, description="CPU cores reserved for each replica (a share for scheduling).")
+    num_gpus: float = Field(0, ge=0, description="GPUs reserved for each replica.")
+    max_ongoing_requests: int = Field(256, ge=1, description="Requests that one replica works on at once.")
+    max_queued_requests: int = Field(512, ge=1, description="Requests that may wait at a caller before it is told 503.")
+
+
+class HttpSettings(Branch):
+    """The door."""
+
+    bind_host: str = Field("127.0.0.1", description="Address the service is offered on; anything but loopback needs API keys.")
+    max_body_bytes: int = Field(262_144, ge=1024, description="Largest request body, bytes.")
+    max_messages: int = Field(64, ge=1, description="Most messages in one request.")
+    max_message_chars: int = Field(8_000, ge=1, description="Longest message, characters.")
+    max_concurrent_turns: int = Field(512, ge=1, description="Turns at work in one ingress replica; more are told 503.")
+    heartbeat_s: float = Field(5.0, gt=0, description="Pause between keep-alive comments on an idle stream, seconds.")
+    event_buffer: int = Field(256, ge=1, description="Events that wait for a slow reader before the turn pauses.")
+    send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
+    replicas: ReplicaSettings = Field(
+        ReplicaSettings(num_cpus=0.5, max_ongoing_requests=1024), description="Replicas of the ingress."
+    )
+
+
+class ApiKey(Branch):
+    """One credential. The key itself is never stored: `raydesk keys create` prints it once."""
+
+    id: str = Field(min_length=1, description="Name of the key, shown in logs.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, hexadecimal.")
+    tenant: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="The tenant that this key speaks for.")
+    audiences: tuple[str, ...] = Field(("public",), description="Audiences whose knowledge this key may see.")
+
+
+class AuthSettings(Branch):
+    """Who may ask."""
+
+    loopback_tenant: str = Field("demo", description="Tenant of requests without a key on a loopback address.")
+    keys: tuple[ApiKey, ...] = Field((), description="Accepted API keys, hashed.")
+
+
+class KnowledgeSettings(Branch):
+    """Where published knowledge lies."""
+
+    root: str = Field(".raydesk/knowledge", description="Folder of all tenants' collections.")
+    default_collection: str = Field("help", description="Collection of requests that name none.")
+    poll_interval_s: float = Field(1.0, gt=0, description="Pause between looks for a new published version, seconds.")
+
+
+class EncoderSettings(Branch):
+    """The BERT encoder that intents, the semantic cache and retrieval share."""
+
+    model: str = Field(".raydesk/models/multilingual-e5-small", description="Hugging Face id or local folder.")
+    query_prefix: str = Field("query: ", description="Put before questions, as the encoder was trained.")
+    passage_prefix: str = Field("passage: ", description="Put before passages, as the encoder was trained.")
+    pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector.")
+    max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut, tokens.")
+    precision: Literal["fp32", "int8", "fp16"] = Field("int8", description="int8: dynamic, CPU; fp16: GPU.")
+    threads: int = Field(1, ge=1, description="CPU threads of one encoder pass.")
+    max_batch: int = Field(16, ge=1, description="Questions encoded together at most.")
+    batch_wait_ms: float = Field(0.0, ge=0, description="How long a batch waits for more questions while the encoder is idle, ms.")
+
+
+class IntentSettings(Branch):
+    """The intent classifier and the rules that act on it."""
+
+    head: str = Field(".raydesk/models/intent-head", description="Folder of the trained head.")
+    rules: str = Field("cluster/sample_company/rules.yaml", description="File of preset flows.")
+    confidence_threshold: float = Field(0.9, ge=0, le=1, description="Calibrated probability above which a rule answers.")
+    margin_threshold: float = Field(0.3, ge=0, le=1, description="Least lead over the second-best intent for a rule.")
+    placement: Placement = Field("ingress", description=PLACEMENT_HELP)
+    replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
+
+
+class RetrieverSettings(Branch):
+    """Search and the thresholds that read it."""
+
+    top_k: int = Field(5, ge=1, le=50, description="Chunks retrieved for one question.")
+    faq_threshold: float = Field(0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim.")
+    faq_margin: float = Field(0.005, ge=0, le=1, description="Least lead of the best curated pair over the next different one.")
+    evidence_threshold: float = Field(0.80, ge=-1, le=1, description="Best passage similarity (cosine) below which there is no evidence.")
+    placement: Placement = Field("ingress", description=PLACEMENT_HELP)
+    replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
+
+
+class CacheSettings(Branch):
+    """The semantic cache."""
+
+    enabled: bool = Field(True, description="Whether answers are cached at all.")
+    url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://path.")
+    ttl_s: int = Field(86_400, ge=1, description="Life of an entry, seconds.")
+    similarity_threshold: float = Field(0.95, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides.")
+    max_entries: int = Field(50_000, ge=1, description="Vectors held in memory per replica; the oldest go first.")
+    max_local_entries: int = Field(10_000, ge=0, description="Exact answers held in the process, entries.")
+    timeout_s: float = Field(0.2, gt=0, description="A slower store is passed over, seconds.")
+    placement: Placement = Field("ingress", description=PLACEMENT_HELP)
+    replicas: ReplicaSettings = Field(ReplicaSettings(), description="Replicas when a deployment.")
+
+
+class TierSettings(Branch):
+    """One language model behind ray.serve.llm."""
+
+    name: Literal["small", "large"] = Field(description="The tier's name: also the path that an answer of it is marked with.")
+    model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
+    model_source: str = Field(description="Hugging Face id or local folder of the weights.")
+    languages: tuple[Literal["en", "zh"], ...] = Field(("en", "zh"), description="Languages that it writes well enough for customers.")
+    context_tokens: int = Field(2048, ge=256, description="Longest prompt and answer together, tokens.")
+    max_output_tokens: int = Field(160, ge=1, description="Longest answer, tokens.")
+    evidence_chars: int = Field(2400, ge=200, description="Most characters of evidence in a prompt.")
+    first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token, seconds.")
+    inter_token_timeout_s: float = Field(10.0, gt=0, description="Longest pause within an answer, seconds.")
+    engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")
+    accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. H100; none on CPU.")
+    num_cpus: float = Field(1.0, ge=0, description="CPU cores of one replica's placement group.")
+    num_gpus: float = Field(0, ge=0, description="GPUs of one replica's placement group.")
+    min_replicas: int = Field(1, ge=1, description="Replicas at rest.")
+    max_replicas: int = Field(1, ge=1, description="Replicas under load.")
+    max_ongoing_requests: int = Field(64, ge=1, description="Generations at once in one replica.")
+    env: dict[str, str] = Field(default_factory=dict, description="Environment of the engine's processes.")
+
+    @model_validator(mode="after")
+    def _replicas_in_order(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be at least min_replicas")
+        return self
+
+
+class TurnLogSettings(Branch):
+    """Where turns are written."""
+
+    dsn: str = Field("chdb:///.raydesk/turnlog", description="chdb:///folder (embedded) or clickhouse://user:password@host:port/database.")
+    flush_interval_s: float = Field(0.5, gt=0, description="Longest wait of a finished turn before it is sent to the log, seconds.")
+    max_batch: int = Field(500, ge=1, description="Turns per insert.")
+    queue_size: int = Field(10_000, ge=1, description="Turns that wait in an ingress replica while the log is away; then the oldest are dropped and counted.")
+    replicas: ReplicaSettings = Field(ReplicaSettings(), description="The embedded engine takes exactly one replica.")
+
+
+class DeadlineSettings(Branch):
+    """No step waits longer than this."""
+
+    turn_s: float = Field(60.0, gt=0, description="A whole turn, seconds.")
+    understand_s: float = Field(5.0, gt=0, description="The encoder pass, seconds.")
+    search_s: float = Field(5.0, gt=0, description="Retrieval, seconds.")
+    log_s: float = Field(10.0, gt=0, description="One write to the turn log, seconds.")
+
+
+class AppSettings(BaseSettings):
+    """Everything that Raydesk is told."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="RAYDESK_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    app_name: str = Field("raydesk", description="Name of the Serve application.")
+    http: HttpSettings = HttpSettings()
+    auth: AuthSettings = AuthSettings()
+    knowledge: KnowledgeSettings = KnowledgeSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    intents: IntentSettings = IntentSettings()
+    retriever: RetrieverSettings = RetrieverSettings()
+    cache: CacheSettings = CacheSettings()
+    tiers: tuple[TierSettings, ...] = Field((), description="Language models, smallest first; none: only curated answers and passages.")
+    turn_log: TurnLogSettings = TurnLogSettings()
+    deadlines: DeadlineSettings = DeadlineSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings  # the environment wins over the file
+
+    @model_validator(mode="after")
+    def _exposed_only_with_keys(self) -> Self:
+        if not self.is_loopback and not self.auth.keys:
+            raise ValueError(
+                f"http.bind_host is {self.http.bind_host}, which others can reach, but auth.keys is empty: "
+                "make a key with 'raydesk keys create' and add it, or bind to 127.0.0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for what, names in (
+            ("tiers", [tier.name for tier in self.tiers]),
+            ("auth.keys", [key.id for key in self.auth.keys]),
+        ):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{what} has two entries of one name: {', '.join(names)}")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.http.bind_host in ("127.0.0.1", "::1", "localhost")
+
+
+class SettingsError(ValueError):
+    """The settings file or environment is not valid; the message names file and key."""
+
+
+def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> AppSettings:
+    """The settings of a YAML file; `overrides` (a nested dict) wins over the file, the environment over both."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path} must hold a mapping of settings, not a {type(content).__name__}")
+    try:
+        return AppSettings(**_merged(content, overrides or {}))
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()]
+        raise SettingsError(f"{path} is not valid:\n" + "\n".join(lines)) from error
+
+
+def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = _merged(merged[key], value)
+        else:
+            merged[key] = value
+    return merged

@@ -1,0 +1,1 @@
+"""How company knowledge becomes searchable."""

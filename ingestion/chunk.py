@@ -1,0 +1,43 @@
+"""A retrievable piece of knowledge, as it is stored, searched and cited. Pure: no store, no index."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal
+
+ChunkKind = Literal["passage", "qa"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One passage of a document, or one curated question-answer pair.
+
+    `id` is a content hash (collection, document, kind, text …): the same content has the same id in every version.
+    A `qa` chunk has `question` and `answer`; its `text` is both, for retrieval. A `passage` has neither.
+    """
+
+    id: str
+    document_id: str
+    position: int  # 0-based order within the document
+    kind: ChunkKind
+    text: str
+    title: str
+    language: str  # "en", "zh" or "und"
+    audience: str  # who may see it: "public" or a name that an API key must carry
+    source: str  # path or URL it was read from, relative to the ingested root
+    url: str = ""
+    heading_path: tuple[str, ...] = ()
+    question: str = ""
+    answer: str = ""
+    page: int | None = None  # 1-based, of paginated sources
+    valid_from: date | None = None
+    valid_until: date | None = None  # the last day on which it is true
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredChunk:
+    """A chunk found by one search. `score` compares only within that search."""
+
+    chunk: Chunk
+    score: float  # dense: cosine similarity; lexical: BM25

@@ -1,0 +1,109 @@
+"""What every model takes and gives.
+
+The seams behind which the real models and the shipped fakes (`models/fakes.py`) are interchangeable; one
+conformance suite (`tests/conformance/`) runs over both. Pure Python and numpy: no torch, no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+# (n, dim) float32, each row L2-normalised, so that a dot product is a cosine similarity.
+Vectors = NDArray[np.float32]
+
+
+class Embedder(Protocol):
+    """Text to vectors. Queries and passages may be prefixed differently (E5: "query: " and "passage: ")."""
+
+    @property
+    def identity(self) -> str:
+        """Name and revision of weights, pooling and prefixes: two equal identities give comparable vectors."""
+
+    @property
+    def dim(self) -> int:
+        """Length of one vector."""
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """(n,) questions to (n, dim) float32, L2-normalised. Empty input gives shape (0, dim)."""
+
+    def embed_passages(self, texts: Sequence[str]) -> Vectors:
+        """(n,) passages to (n, dim) float32, L2-normalised. Empty input gives shape (0, dim)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentPrediction:
+    """What the customer wants, with a calibrated probability."""
+
+    label: str
+    confidence: float  # calibrated probability of `label`, 0-1
+    margin: float  # probability of `label` minus that of `runner_up`, 0-1
+    runner_up: str
+
+
+OUT_OF_SCOPE = "out_of_scope"  # the label of questions that no intent covers
+
+
+class IntentHead(Protocol):
+    """Query embeddings to intents; trained on a company's own examples."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels the head knows, sorted."""
+
+    def predict(self, embeddings: Vectors) -> list[IntentPrediction]:
+        """(n, dim) query embeddings to n predictions."""
+
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One call of a language model."""
+
+    messages: tuple[ChatMessage, ...]
+    max_output_tokens: int
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """The next piece of the answer; never empty."""
+
+    text: str
+
+
+FinishReason = Literal["stop", "length", "error", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationEnd:
+    """The last item of every complete generation."""
+
+    finish_reason: FinishReason
+    input_tokens: int
+    output_tokens: int
+
+
+class LLM(Protocol):
+    """A language model that streams."""
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
+        """Yields `TextDelta`s, then exactly one `GenerationEnd`.
+
+        A failure raises (never a silent end). Closing the iterator early cancels the generation in the engine.
+        """

@@ -1,0 +1,1 @@
+"""Measurements: speed, quality, comparisons with named peers."""
