@@ -34,7 +34,9 @@ class ReplicaSettings(Branch):
 class HttpSettings(Branch):
     """The door."""
 
-    bind_host: str = Field("127.0.0.1", description="Address the service is offered on; anything but loopback needs API keys.")
+    bind_host: str = Field(
+        "127.0.0.1", description="Address the service is offered on; anything but loopback needs API keys."
+    )
     max_body_bytes: int = Field(262_144, ge=1024, description="Largest request body, bytes.")
     max_messages: int = Field(64, ge=1, description="Most messages in one request.")
     max_message_chars: int = Field(8_000, ge=1, description="Longest message, characters.")
@@ -79,10 +81,12 @@ class EncoderSettings(Branch):
     passage_prefix: str = Field("passage: ", description="Put before passages, as the encoder was trained.")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut, tokens.")
-    precision: Literal["fp32", "int8", "fp16"] = Field("int8", description="int8: dynamic, CPU; fp16: GPU.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="fp32 is exact; bf16 halves memory, for GPUs.")
     threads: int = Field(1, ge=1, description="CPU threads of one encoder pass.")
     max_batch: int = Field(16, ge=1, description="Questions encoded together at most.")
-    batch_wait_ms: float = Field(0.0, ge=0, description="How long a batch waits for more questions while the encoder is idle, ms.")
+    batch_wait_ms: float = Field(
+        0.0, ge=0, description="How long a batch waits for more questions while the encoder is idle, ms."
+    )
 
 
 class IntentSettings(Branch):
@@ -90,7 +94,12 @@ class IntentSettings(Branch):
 
     head: str = Field(".raydesk/models/intent-head", description="Folder of the trained head.")
     rules: str = Field("cluster/sample_company/rules.yaml", description="File of preset flows.")
-    confidence_threshold: float = Field(0.9, ge=0, le=1, description="Calibrated probability above which a rule answers.")
+    collections: tuple[str, ...] = Field(
+        ("help",), description="Collections whose customers the intents and rules are for."
+    )
+    confidence_threshold: float = Field(
+        0.9, ge=0, le=1, description="Calibrated probability above which a rule answers."
+    )
     margin_threshold: float = Field(0.3, ge=0, le=1, description="Least lead over the second-best intent for a rule.")
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
     replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
@@ -100,9 +109,21 @@ class RetrieverSettings(Branch):
     """Search and the thresholds that read it."""
 
     top_k: int = Field(5, ge=1, le=50, description="Chunks retrieved for one question.")
-    faq_threshold: float = Field(0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim.")
-    faq_margin: float = Field(0.005, ge=0, le=1, description="Least lead of the best curated pair over the next different one.")
-    evidence_threshold: float = Field(0.80, ge=-1, le=1, description="Best passage similarity (cosine) below which there is no evidence.")
+    faq_threshold: float = Field(
+        0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim."
+    )
+    faq_margin: float = Field(
+        0.005, ge=0, le=1, description="Least lead of the best curated pair over the next different one."
+    )
+    evidence_threshold: float = Field(
+        0.84, ge=-1, le=1, description="Similarity (cosine) from which a passage is evidence."
+    )
+    evidence_coverage: float = Field(
+        0.6, ge=0, le=1, description="Share of the question's words in a passage from which it is evidence, too."
+    )
+    out_of_scope_threshold: float = Field(
+        0.9, ge=0, le=1, description="Calibrated probability of 'out_of_scope' above which nothing is evidence."
+    )
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
     replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
 
@@ -113,7 +134,9 @@ class CacheSettings(Branch):
     enabled: bool = Field(True, description="Whether answers are cached at all.")
     url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://path.")
     ttl_s: int = Field(86_400, ge=1, description="Life of an entry, seconds.")
-    similarity_threshold: float = Field(0.95, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides.")
+    similarity_threshold: float = Field(
+        0.95, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides."
+    )
     max_entries: int = Field(50_000, ge=1, description="Vectors held in memory per replica; the oldest go first.")
     max_local_entries: int = Field(10_000, ge=0, description="Exact answers held in the process, entries.")
     timeout_s: float = Field(0.2, gt=0, description="A slower store is passed over, seconds.")
@@ -124,13 +147,20 @@ class CacheSettings(Branch):
 class TierSettings(Branch):
     """One language model behind ray.serve.llm."""
 
-    name: Literal["small", "large"] = Field(description="The tier's name: also the path that an answer of it is marked with.")
+    name: Literal["small", "large"] = Field(
+        description="The tier's name: also the path that an answer of it is marked with."
+    )
     model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
     model_source: str = Field(description="Hugging Face id or local folder of the weights.")
-    languages: tuple[Literal["en", "zh"], ...] = Field(("en", "zh"), description="Languages that it writes well enough for customers.")
+    languages: tuple[Literal["en", "zh"], ...] = Field(
+        ("en", "zh"), description="Languages that it writes well enough for customers."
+    )
     context_tokens: int = Field(2048, ge=256, description="Longest prompt and answer together, tokens.")
     max_output_tokens: int = Field(160, ge=1, description="Longest answer, tokens.")
     evidence_chars: int = Field(2400, ge=200, description="Most characters of evidence in a prompt.")
+    evidence_chunks: int = Field(
+        3, ge=1, description="Most chunks of evidence in a prompt; a very small model follows one best."
+    )
     first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token, seconds.")
     inter_token_timeout_s: float = Field(10.0, gt=0, description="Longest pause within an answer, seconds.")
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")
@@ -152,10 +182,19 @@ class TierSettings(Branch):
 class TurnLogSettings(Branch):
     """Where turns are written."""
 
-    dsn: str = Field("chdb:///.raydesk/turnlog", description="chdb:///folder (embedded) or clickhouse://user:password@host:port/database.")
-    flush_interval_s: float = Field(0.5, gt=0, description="Longest wait of a finished turn before it is sent to the log, seconds.")
+    dsn: str = Field(
+        "chdb:///.raydesk/turnlog",
+        description="chdb:///folder (embedded) or clickhouse://user:password@host:port/database.",
+    )
+    flush_interval_s: float = Field(
+        0.5, gt=0, description="Longest wait of a finished turn before it is sent to the log, seconds."
+    )
     max_batch: int = Field(500, ge=1, description="Turns per insert.")
-    queue_size: int = Field(10_000, ge=1, description="Turns that wait in an ingress replica while the log is away; then the oldest are dropped and counted.")
+    queue_size: int = Field(
+        10_000,
+        ge=1,
+        description="Turns that wait while the log is away; then the oldest are dropped and counted.",
+    )
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="The embedded engine takes exactly one replica.")
 
 
@@ -172,7 +211,11 @@ class AppSettings(BaseSettings):
     """Everything that Raydesk is told."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="RAYDESK_", env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True,
+        extra="forbid",
+        env_prefix="RAYDESK_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     app_name: str = Field("raydesk", description="Name of the Serve application.")
@@ -183,7 +226,9 @@ class AppSettings(BaseSettings):
     intents: IntentSettings = IntentSettings()
     retriever: RetrieverSettings = RetrieverSettings()
     cache: CacheSettings = CacheSettings()
-    tiers: tuple[TierSettings, ...] = Field((), description="Language models, smallest first; none: only curated answers and passages.")
+    tiers: tuple[TierSettings, ...] = Field(
+        (), description="Language models, smallest first; none: only curated answers and passages."
+    )
     turn_log: TurnLogSettings = TurnLogSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
 
@@ -239,7 +284,9 @@ def load_settings(path: Path, overrides: dict[str, Any] | None = None) -> AppSet
     try:
         return AppSettings(**_merged(content, overrides or {}))
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()]
+        lines = [
+            f"  {'.'.join(str(part) for part in item['loc']) or 'settings'}: {item['msg']}" for item in error.errors()
+        ]
         raise SettingsError(f"{path} is not valid:\n" + "\n".join(lines)) from error
 
 

@@ -14,10 +14,12 @@ from deployments.answering.types import (
     CacheScope,
     ChatRequest,
     Evidence,
+    Language,
     Principal,
     Understanding,
 )
-from models.protocols import Vectors
+from deployments.settings import TierSettings
+from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
 
 
 class IntentClassifier(Protocol):
@@ -32,8 +34,20 @@ class Retriever(Protocol):
         Raises `UnknownCollectionError` when this principal's tenant has no such collection.
         """
 
-    async def search(self, principal: Principal, collection: str, text: str, embedding: Vectors, top_k: int) -> Evidence:
-        """The best chunks that this principal may see, from exactly one version."""
+    async def search(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language,
+        embedding: Vectors | None,
+        top_k: int,
+    ) -> Evidence:
+        """The best chunks that this principal may see, from exactly one version.
+
+        Knowledge in `language` comes first; a collection without any is searched in all its languages. Without an
+        embedding (the encoder is away) the search is lexical alone.
+        """
 
 
 class SemanticCache(Protocol):
@@ -62,6 +76,24 @@ class TurnLog(Protocol):
 
 
 TierState = Literal["starting", "ready", "down"]
+
+
+class Tier(Protocol):
+    """A language model with its limits and its state."""
+
+    @property
+    def settings(self) -> TierSettings: ...
+
+    @property
+    def state(self) -> TierState: ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
+        """As `models.protocols.LLM.generate`, with this tier's time limits.
+
+        Raises `DependencyError`s only: a time-out, a replica that died.
+        """
+
+
 RoomState = Literal["starting", "ready", "down"]
 
 

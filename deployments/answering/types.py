@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ingestion.chunk import Chunk
 from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
 
-Path = Literal["exact_cache", "rule", "semantic_cache", "faq", "passage", "small", "large", "cloud", "abstain", "handoff"]
-Outcome = Literal["answered", "disconnected", "failed", "rejected"]
+Path = Literal[
+    "exact_cache", "rule", "semantic_cache", "faq", "passage", "small", "large", "cloud", "abstain", "handoff"
+]
+Outcome = Literal["answered", "disconnected", "failed"]
 Language = Literal["en", "zh"]
 
 
@@ -50,6 +53,7 @@ class Query:
     """The standalone question that a turn asks."""
 
     text: str  # as the customer wrote it, trimmed
+    search_text: str  # with what it leans on, where it is not standalone
     normalized: str  # NFKC, lower case, one space, no closing punctuation: the exact cache's key
     language: Language
     is_standalone: bool  # False when the turn needs its history to be understood
@@ -262,8 +266,9 @@ class TurnRecord:
     def row(self) -> Mapping[str, Any]:
         """The turn as one row of the `turns` table."""
         return {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("citations", "step_ms")
+            name: getattr(self, name) for name in self.__slots__ if name not in ("started_at_s", "citations", "step_ms")
         } | {
+            "started_at": datetime.fromtimestamp(self.started_at_s, UTC),
             "citation_chunk_ids": [citation.chunk_id for citation in self.citations],
             "citation_urls": [citation.url for citation in self.citations],
             "step_ms": dict(self.step_ms),

@@ -1,0 +1,18 @@
+"""The few sentences that Raydesk says in its own words. Pure."""
+
+from __future__ import annotations
+
+from deployments.answering.types import Language
+
+ABSTAIN: dict[Language, str] = {
+    "en": "I could not find an answer to that in our help centre. Could you put it another way, or ask for a person?",
+    "zh": "很抱歉，我在帮助中心里没有找到这个问题的答案。您可以换个说法再问一次，或者转接人工客服。",
+}
+ASK_FOR_A_PERSON: dict[Language, tuple[str, str]] = {  # label, message
+    "en": ("Talk to a person", "I want to talk to a person"),
+    "zh": ("转人工客服", "转人工客服"),
+}
+QUOTED: dict[Language, str] = {
+    "en": "This is what our help centre says:\n\n",
+    "zh": "以下内容摘自我们的帮助中心：\n\n",
+}

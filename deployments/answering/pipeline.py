@@ -1,0 +1,477 @@
+"""The story of one turn, top to bottom: exact cache, understanding, rule, semantic cache, curated answer, generation.
+
+Every step is a named call with a deadline; every path ends in `Done` or an exception, and leaves what it did in the
+turn's record. Knows no HTTP and no Ray: rooms come in as protocols, time as a function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import TypeVar
+
+import structlog
+
+from deployments.answering.cache_policy import CACHEABLE_PATHS, contradicts
+from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
+from deployments.answering.grounding import cite, excerpt, ground
+from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, QUOTED
+from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
+from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Tier
+from deployments.answering.query import build_query
+from deployments.answering.rules import Reply, Rule, Rules
+from deployments.answering.types import (
+    AnswerEvent,
+    Button,
+    CachedAnswer,
+    CacheHit,
+    CacheScope,
+    ChatRequest,
+    Citation,
+    Cited,
+    Delta,
+    Done,
+    Evidence,
+    Meta,
+    Path,
+    Query,
+    RetrievedChunk,
+    TurnRecord,
+    Understanding,
+)
+from deployments.answering.words import coverage, words
+from deployments.settings import AppSettings
+from models.protocols import OUT_OF_SCOPE, GenerationEnd, GenerationRequest, TextDelta
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+PASSAGE_CHARS = 700  # of a passage that is quoted instead of a generated answer
+
+
+class Pipeline:
+    """Answers turns. Holds no state of a turn: `Turn` does."""
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        *,
+        classifier: IntentClassifier,
+        retriever: Retriever,
+        cache: SemanticCache | None,
+        tiers: Sequence[Tier],
+        rules: Rules,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        self.settings = settings
+        self.classifier = classifier
+        self.retriever = retriever
+        self.cache = cache
+        self.tiers: dict[str, Tier] = {tier.settings.name: tier for tier in tiers}
+        self.rules = rules
+        self.now_s = now_s
+        self.policy_version = _policy_version(settings, rules)
+
+    async def check(self, request: ChatRequest) -> str:
+        """The knowledge version that the turn will use. Raises `CallerError`s, before a turn begins."""
+        if request.model is not None and request.model not in self.tiers:
+            raise UnknownModelError()
+        return await self.retriever.version(request.principal, request.collection)
+
+    def answer(self, request: ChatRequest, record: TurnRecord) -> AsyncGenerator[AnswerEvent, None]:
+        """`Meta`, then `Delta`s and `Cited`s, then `Done`; a failure raises."""
+        return Turn(self, request, record).events()
+
+
+class Turn:
+    """One walk through the pipeline."""
+
+    def __init__(self, pipeline: Pipeline, request: ChatRequest, record: TurnRecord) -> None:
+        self._p = pipeline
+        self._request = request
+        self._record = record
+        self._query: Query = build_query(request)
+        self._scope: CacheScope | None = None
+        self._started = time.perf_counter()
+
+    async def events(self) -> AsyncGenerator[AnswerEvent, None]:
+        query, record = self._query, self._record
+        record.language = query.language
+        await self._open_scope()
+
+        if (hit := await self._look_exact()) is not None:
+            async for event in self._give_cached("exact_cache", hit):
+                yield event
+            return
+
+        understanding = await self._understand()
+        if (match := self._match_rule(understanding)) is not None:
+            for event in self._give_rule(*match):
+                yield event
+            return
+
+        hit, evidence = await asyncio.gather(self._look_semantic(understanding), self._search(understanding))
+        if hit is not None:
+            async for event in self._give_cached("semantic_cache", hit):
+                yield event
+            return
+
+        if (pair := self._match_faq(evidence)) is not None:
+            async for event in self._give_faq(pair, understanding):
+                yield event
+            return
+
+        chunks = self._relevant(evidence, understanding)
+        if not chunks:
+            for event in self._give_abstention():
+                yield event
+            return
+        async with aclosing(self._generate(chunks, understanding)) as generated:
+            async for event in generated:
+                yield event
+
+    # --- steps that look ---
+
+    async def _open_scope(self) -> None:
+        request = self._request
+        version = await self._p.retriever.version(request.principal, request.collection)
+        self._record.knowledge_version = version
+        self._scope = CacheScope(
+            tenant=request.principal.tenant,
+            audiences=request.principal.audiences,
+            collection=request.collection,
+            language=self._query.language,
+            knowledge_version=version,
+            policy_version=self._p.policy_version,
+        )
+
+    async def _look_exact(self) -> CacheHit | None:
+        cache = self._usable_cache()
+        return (
+            None
+            if cache is None
+            else await self._from_cache(cache.lookup_exact(self._the_scope, self._query.normalized))
+        )
+
+    async def _look_semantic(self, understanding: Understanding | None) -> CacheHit | None:
+        cache = self._usable_cache()
+        if cache is None or understanding is None:
+            return None
+        return await self._from_cache(cache.lookup_semantic(self._the_scope, self._query.text, understanding.embedding))
+
+    async def _from_cache(self, lookup: Awaitable[CacheHit | None]) -> CacheHit | None:
+        """A cache that is slow or away costs the customer nothing but the saving."""
+        try:
+            return await self._timed("cache", lookup, self._p.settings.cache.timeout_s)
+        except DependencyError as error:
+            self._degrade("cache:down", error)
+            return None
+
+    async def _understand(self) -> Understanding | None:
+        try:
+            return self._note_intent(
+                await self._timed(
+                    "understand",
+                    self._p.classifier.understand(self._query.search_text),
+                    self._p.settings.deadlines.understand_s,
+                )
+            )
+        except DependencyError as error:
+            self._degrade("intent_classifier:down", error)
+            return None
+
+    async def _search(self, understanding: Understanding | None) -> Evidence:
+        search = self._p.retriever.search(
+            self._request.principal,
+            self._request.collection,
+            self._query.search_text,
+            self._query.language,
+            understanding.embedding if understanding else None,
+            self._p.settings.retriever.top_k,
+        )
+        evidence = await self._timed("search", search, self._p.settings.deadlines.search_s)
+        self._record.evidence_ids = [found.chunk.id for found in evidence.chunks]
+        if self._scope is not None and evidence.version != self._scope.knowledge_version:  # published in between
+            self._scope = replace(self._scope, knowledge_version=evidence.version)
+            self._record.knowledge_version = evidence.version
+        return evidence
+
+    # --- decisions ---
+
+    def _match_rule(self, understanding: Understanding | None) -> tuple[Rule, Reply] | None:
+        p, request = self._p, self._request
+        speaks_here = request.collection in p.settings.intents.collections
+        if understanding is None or request.model is not None or not speaks_here or not self._query.is_standalone:
+            return None
+        return p.rules.match(understanding.prediction, self._query.language)
+
+    def _match_faq(self, evidence: Evidence) -> RetrievedChunk | None:
+        """The curated pair whose question is this question, beyond reasonable doubt."""
+        limits = self._p.settings.retriever
+        if self._request.model is not None or not evidence.pairs:
+            return None
+        best, *others = evidence.pairs
+        if best.similarity is None or best.similarity < limits.faq_threshold:
+            return None
+        if contradicts(self._query.search_text, best.chunk.question):
+            return None
+        rival = next((pair for pair in others if pair.chunk.answer != best.chunk.answer), None)
+        if rival is not None and best.similarity - (rival.similarity or 0.0) < limits.faq_margin:
+            return None
+        return best
+
+    def _relevant(self, evidence: Evidence, understanding: Understanding | None) -> list[RetrievedChunk]:
+        """The chunks that an answer may rest on; none means that nothing here answers the question."""
+        limits = self._p.settings.retriever
+        if self._request.collection in self._p.settings.intents.collections and understanding is not None:
+            prediction = understanding.prediction
+            if prediction.label == OUT_OF_SCOPE and prediction.confidence >= limits.out_of_scope_threshold:
+                return []
+        asked = words(self._query.search_text)
+        return [
+            found
+            for found in evidence.chunks
+            if (found.similarity or 0.0) >= limits.evidence_threshold
+            or coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
+        ]
+
+    def _choose_tier(self) -> Tier | None:
+        """The smallest tier that is up and writes the customer's language; why there is none goes into `degraded`."""
+        tiers, wanted = self._p.tiers, self._request.model
+        candidates = [tiers[wanted]] if wanted is not None else list(tiers.values())
+        fluent = [tier for tier in candidates if wanted is not None or self._query.language in tier.settings.languages]
+        for tier in fluent:
+            if tier.state == "ready":
+                return tier
+        self._record.degraded += [f"{tier.settings.name}:{tier.state}" for tier in fluent]
+        return None
+
+    # --- ways to answer ---
+
+    async def _give_cached(self, path: Path, hit: CacheHit) -> AsyncIterator[AnswerEvent]:
+        answer = hit.answer
+        self._record.cache_similarity = hit.similarity
+        age_s = max(0.0, self._p.now_s() - answer.created_at_s)
+        yield self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}", age_s)
+        yield self._delta(answer.text)
+        for citation in answer.citations:
+            yield self._cited(citation)
+        yield self._done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)
+
+    def _give_rule(self, rule: Rule, reply: Reply) -> list[AnswerEvent]:
+        path: Path = "handoff" if rule.handoff_reason else "rule"
+        confidence = f"{self._record.intent_confidence:.2f}"
+        begin = self._begin(path, f"rule {rule.name}: intent {rule.intent} with confidence {confidence}")
+        delta = self._delta(reply.text)
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
+        return [
+            begin,
+            delta,
+            replace(done, buttons=reply.buttons, links=reply.links, handoff_reason=rule.handoff_reason),
+        ]
+
+    async def _give_faq(self, pair: RetrievedChunk, understanding: Understanding | None) -> AsyncIterator[AnswerEvent]:
+        yield self._begin("faq", f"curated answer, question similarity {pair.similarity or 0:.3f}")
+        yield self._delta(pair.chunk.answer)
+        yield self._cited(cite(pair.chunk))
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
+        await self._keep(understanding)
+        yield done
+
+    def _give_abstention(self) -> list[AnswerEvent]:
+        language = self._query.language
+        label, message = ASK_FOR_A_PERSON[language]
+        begin = self._begin("abstain", "nothing in the knowledge answers this")
+        delta = self._delta(ABSTAIN[language])
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=False)
+        return [begin, delta, replace(done, buttons=(Button(label, message),))]
+
+    def _give_passage(self, found: RetrievedChunk) -> list[AnswerEvent]:
+        """No model can write this answer now: the best passage itself, word for word."""
+        chunk = found.chunk
+        begin = self._begin("passage", "the best passage, quoted: no model that writes this language is up")
+        text = chunk.answer or excerpt(chunk.text, PASSAGE_CHARS)
+        delta = self._delta(f"{QUOTED[self._query.language]}{text}")
+        cited = self._cited(cite(chunk))
+        return [begin, delta, cited, self._done(GenerationEnd("stop", 0, 0), grounded=True)]
+
+    async def _generate(
+        self, chunks: list[RetrievedChunk], understanding: Understanding | None
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        tier = self._choose_tier()
+        if tier is None:
+            for event in self._give_passage(chunks[0]):
+                yield event
+            return
+        evidence = packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
+        async with aclosing(_as_generator(tier.generate(self._generation(tier, evidence)))) as items:
+            try:
+                first = await anext(items)
+            except DependencyError as error:  # nothing was said yet: say what can be said without the model
+                self._degrade(f"{tier.settings.name}:{error.code}", error)
+                for event in self._give_passage(chunks[0]):
+                    yield event
+                return
+            yield self._begin(tier.settings.name, f"{len(evidence)} sources for the {tier.settings.name} model")
+            end = GenerationEnd("stop", 0, 0)
+            item: TextDelta | GenerationEnd | None = first
+            while item is not None:
+                if isinstance(item, GenerationEnd):
+                    end = item
+                else:
+                    yield self._delta(item.text)
+                item = await anext(items, None)
+        grounding = ground(self._record.answer, evidence)
+        for citation in grounding.citations:
+            yield self._cited(citation)
+        done = self._done(end, grounded=grounding.is_grounded)
+        await self._keep(understanding)
+        yield done
+
+    def _generation(self, tier: Tier, evidence: list[RetrievedChunk]) -> GenerationRequest:
+        request, limits = self._request, tier.settings
+        return GenerationRequest(
+            messages=build_prompt(self._query, evidence, limits.evidence_chars),
+            max_output_tokens=min(request.max_output_tokens or limits.max_output_tokens, limits.max_output_tokens),
+            temperature=request.temperature,
+            seed=request.seed,
+            request_id=request.turn_id,
+        )
+
+    # --- events, each noted in the record ---
+
+    def _begin(self, path: Path, reason: str, cache_age_s: float | None = None) -> Meta:
+        request, record = self._request, self._record
+        record.path, record.route_reason = path, reason
+        return Meta(
+            turn_id=request.turn_id,
+            request_id=request.request_id,
+            conversation_id=request.conversation_id,
+            collection=request.collection,
+            language=self._query.language,
+            path=path,
+            route_reason=reason,
+            degraded=tuple(record.degraded),
+            knowledge_version=record.knowledge_version,
+            cache_age_s=cache_age_s,
+        )
+
+    def _delta(self, text: str) -> Delta:
+        if not self._record.answer:
+            self._record.ttft_ms = self._elapsed_ms()
+        self._record.answer += text
+        return Delta(text)
+
+    def _cited(self, citation: Citation) -> Cited:
+        self._record.citations.append(citation)
+        return Cited(citation)
+
+    def _done(self, end: GenerationEnd, *, grounded: bool) -> Done:
+        record = self._record
+        record.finish_reason, record.grounded = end.finish_reason, grounded
+        record.input_tokens, record.output_tokens = end.input_tokens, end.output_tokens
+        record.duration_ms = self._elapsed_ms()
+        return Done(
+            path=_as_path(record.path),
+            finish_reason=end.finish_reason,
+            grounded=grounded,
+            input_tokens=end.input_tokens,
+            output_tokens=end.output_tokens,
+            ttft_ms=record.ttft_ms,
+            duration_ms=record.duration_ms,
+            degraded=tuple(record.degraded),
+        )
+
+    # --- the cache ---
+
+    def _usable_cache(self) -> SemanticCache | None:
+        """None where an answer depends on more than its question: on history, or on a forced model."""
+        request = self._request
+        own_wishes = request.model is not None or request.max_output_tokens is not None or request.temperature > 0
+        return None if own_wishes or not self._query.is_standalone else self._p.cache
+
+    async def _keep(self, understanding: Understanding | None) -> None:
+        """Before `Done`, so that a customer who asks again at once is answered from the cache."""
+        cache, record = self._usable_cache(), self._record
+        worth_it = record.grounded and record.citations and record.finish_reason == "stop"
+        if cache is None or understanding is None or not worth_it or _as_path(record.path) not in CACHEABLE_PATHS:
+            return
+        answer = CachedAnswer(
+            id=hashlib.sha256(f"{self._the_scope.key()}|{self._query.normalized}".encode()).hexdigest()[:32],
+            question=self._query.text,
+            text=record.answer,
+            path=_as_path(record.path),
+            citations=tuple(record.citations),
+            evidence_ids=tuple(citation.chunk_id for citation in record.citations),
+            finish_reason="stop",
+            output_tokens=record.output_tokens,
+            created_at_s=self._p.now_s(),
+        )
+        put = cache.put(self._the_scope, self._query.normalized, understanding.embedding, answer)
+        try:
+            await self._timed("cache_put", put, self._p.settings.cache.timeout_s)
+        except DependencyError as error:
+            self._degrade("cache:down", error)
+
+    # --- helpers ---
+
+    @property
+    def _the_scope(self) -> CacheScope:
+        assert self._scope is not None, "the scope is opened first"
+        return self._scope
+
+    async def _timed(self, step: str, call: Awaitable[T], limit_s: float) -> T:
+        """The result of `call`, its milliseconds noted; raises `DependencyError`s, also for what a room raised."""
+        begun = time.perf_counter()
+        try:
+            async with asyncio.timeout(limit_s):
+                return await call
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"{step} took longer than {limit_s:g} s") from error
+        except (DependencyError, CallerError):
+            raise
+        except Exception as error:  # a room's own fault must not become the customer's: it is logged by the catcher
+            raise DependencyError(f"{step} failed") from error
+        finally:
+            spent_ms = (time.perf_counter() - begun) * 1000
+            self._record.step_ms[step] = self._record.step_ms.get(step, 0.0) + spent_ms
+
+    def _note_intent(self, understanding: Understanding) -> Understanding:
+        prediction = understanding.prediction
+        self._record.intent = prediction.label
+        self._record.intent_confidence = prediction.confidence
+        self._record.intent_margin = prediction.margin
+        return understanding
+
+    def _degrade(self, what: str, error: Exception) -> None:
+        log.warning("degraded", what=what, request_id=self._request.request_id, exc_info=error)
+        if what not in self._record.degraded:
+            self._record.degraded.append(what)
+
+    def _elapsed_ms(self) -> float:
+        return (time.perf_counter() - self._started) * 1000
+
+
+async def _as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """Closing it closes `items`, whatever kind of iterator that is, so that the engine stops generating."""
+    try:
+        async for item in items:
+            yield item
+    finally:
+        close = getattr(items, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _as_path(path: str) -> Path:
+    return path  # type: ignore[return-value]  # the record keeps plain text for its row
+
+
+def _policy_version(settings: AppSettings, rules: Rules) -> str:
+    tiers = ",".join(f"{tier.name}={tier.model_source}" for tier in settings.tiers)
+    limits = settings.retriever.model_dump_json(exclude={"placement", "replicas"})
+    policy = f"{PROMPT_VERSION}|{rules.fingerprint}|{tiers}|{limits}|{settings.encoder.model}"
+    return hashlib.sha256(policy.encode()).hexdigest()[:12]

@@ -1,0 +1,33 @@
+"""Words of a text for comparing texts: Latin words without the commonest, CJK character bigrams. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_LATIN = re.compile(r"[a-z0-9]+(?:[.'-][a-z0-9]+)*")
+_CJK = re.compile(r"[\u3400-\u9fff]+")
+
+STOP_WORDS = frozenset(
+    "a an and are as at be been but by can could do does did for from get had has have how i if in is it its me my "
+    "no not of on or our shall should so than that the their them then there these they this to us was we were what "
+    "when where which who why will with would you your am please".split()
+)
+# Characters that carry grammar, not content; a bigram of two of them says nothing.
+_CJK_FILLERS = frozenset("的了吗呢吧啊我你您们是在有和与就都也还要想请问怎么什样么哪能可以会这那个一下")
+
+
+@lru_cache(maxsize=20_000)
+def words(text: str) -> frozenset[str]:
+    """The content words of `text`, lower case; every two neighbouring Chinese characters count as a word."""
+    lowered = text.lower()
+    found = {word for word in _LATIN.findall(lowered) if word not in STOP_WORDS}
+    for run in _CJK.findall(lowered):
+        pairs = {run[i : i + 2] for i in range(len(run) - 1)} or {run}
+        found |= {pair for pair in pairs if not set(pair) <= _CJK_FILLERS}
+    return frozenset(found)
+
+
+def coverage(needles: frozenset[str], haystack: frozenset[str]) -> float:
+    """Share of `needles` that are in `haystack`, 0-1; nothing to look for is found nowhere."""
+    return len(needles & haystack) / len(needles) if needles else 0.0

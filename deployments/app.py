@@ -1,0 +1,142 @@
+"""Puts the rooms on Ray Serve. The only file that says `serve.deployment`, `serve.ingress` or `.bind`.
+
+Two builders: `build_app` makes the application that answers, `build_tier` one language model. A tier is a Serve
+application of its own: the desk answers rules, curated answers and cache hits while a model is still loading, and
+a model that cannot start, or is being upgraded, takes nothing else down.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+from starlette.applications import Starlette
+
+from deployments.ingress import IngressApp, Rooms
+from deployments.intent_classifier import IntentClassifier
+from deployments.llm import Tier
+from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
+from deployments.retriever import Retriever
+from deployments.semantic_cache import SemanticCache
+from deployments.settings import AppSettings, ReplicaSettings, TierSettings
+from deployments.turn_log import TurnLog
+
+Handles = dict[str, DeploymentHandle]
+TIER_PREFIX = "TierServer:"  # of the deployment's name, which ends with the model id
+
+
+def build_app(settings: AppSettings) -> serve.Application:
+    """The application that answers: the ingress, and each room whose placement is 'deployment'."""
+    apart: dict[str, tuple[Any, Any, tuple[Any, ...]]] = {
+        "turn_log": (TurnLog, settings.turn_log, (settings.turn_log,))
+    }
+    if settings.intents.placement == "deployment":
+        apart["intent_classifier"] = (IntentClassifier, settings.intents, (settings.encoder, settings.intents))
+    if settings.retriever.placement == "deployment":
+        apart["retriever"] = (Retriever, settings.retriever, (settings.knowledge, settings.encoder))
+    if settings.cache.enabled and settings.cache.placement == "deployment":
+        apart["semantic_cache"] = (SemanticCache, settings.cache, (settings.cache,))
+    handles = {
+        name: _deployment(room, name, branch.replicas).bind(*arguments)
+        for name, (room, branch, arguments) in apart.items()
+    }
+    ingress = serve.ingress()(Ingress)
+    return _deployment(ingress, "ingress", settings.http.replicas).bind(settings, handles)
+
+
+def build_tier(settings: AppSettings, name: str) -> serve.Application:
+    """One language model behind ray.serve.llm. Run it under the name `tier_app_name(settings, tier)`."""
+    from ray.serve.llm import LLMConfig, build_llm_deployment  # imports vLLM: seconds, and only where a tier is built
+
+    from deployments.engine import TierServer
+
+    tier = next(tier for tier in settings.tiers if tier.name == name)
+    bundle = {"CPU": tier.num_cpus} | ({"GPU": tier.num_gpus} if tier.num_gpus else {})
+    config = LLMConfig(
+        model_loading_config={"model_id": tier.model_id, "model_source": tier.model_source},
+        accelerator_type=tier.accelerator_type,
+        placement_group_config={"bundles": [bundle]},
+        engine_kwargs=tier.engine_kwargs,
+        runtime_env={"env_vars": tier.env},
+        deployment_config={
+            "max_ongoing_requests": tier.max_ongoing_requests,
+            "autoscaling_config": {
+                "min_replicas": tier.min_replicas,
+                "max_replicas": tier.max_replicas,
+                "target_ongoing_requests": max(1, tier.max_ongoing_requests // 2),
+            },
+            # A replica that was killed is noticed within seconds, not within the default half minute.
+            "health_check_period_s": 5,
+            "health_check_timeout_s": 10,
+        },
+    )
+    return build_llm_deployment(config, name_prefix=TIER_PREFIX, deployment_cls=TierServer)
+
+
+def tier_app_name(settings: AppSettings, tier: TierSettings) -> str:
+    return f"{settings.app_name}-{tier.name}"
+
+
+class Ingress:
+    """The HTTP room; rooms placed 'ingress' live in it."""
+
+    def __init__(self, settings: AppSettings, handles: Handles) -> None:
+        self._app = IngressApp(settings, _rooms(settings, handles))
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return self._app.asgi
+
+
+def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
+    start: dict[str, Any] = {}
+    look: dict[str, Any] = {}
+    stop: list[Any] = []
+    classifier: Any = _remote(RemoteIntentClassifier, handles, "intent_classifier", settings.deadlines.understand_s)
+    if classifier is None:
+        classifier = IntentClassifier(settings.encoder, settings.intents)
+        start["intent_classifier"] = classifier.warm_up
+    else:
+        look["intent_classifier"] = partial(classifier.understand, "are you there?")
+    retriever: Any = _remote(RemoteRetriever, handles, "retriever", settings.deadlines.search_s)
+    if retriever is None:
+        retriever = Retriever(settings.knowledge, settings.encoder)
+        start["retriever"] = partial(
+            retriever.warm_up, settings.auth.loopback_tenant, settings.knowledge.default_collection
+        )
+    else:
+        look["retriever"] = retriever.ping
+    cache: Any = None
+    if settings.cache.enabled:
+        cache = _remote(RemoteCache, handles, "semantic_cache", settings.cache.timeout_s)
+        if cache is None:
+            cache = SemanticCache(settings.cache)
+            stop.append(cache.stop)
+        start["semantic_cache"] = cache.start
+        look["semantic_cache"] = cache.ping
+    turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
+    look["turn_log"] = turn_log.ping
+    tiers = [
+        Tier(tier, RemoteLLM(DeploymentHandle(f"{TIER_PREFIX}{tier.model_id}", tier_app_name(settings, tier))))
+        for tier in settings.tiers
+    ]
+    return Rooms(classifier, retriever, cache, turn_log, tiers, start, look, stop)
+
+
+def _remote(kind: Any, handles: Handles, name: str, timeout_s: float) -> Any:
+    return kind(handles[name], timeout_s) if name in handles else None
+
+
+def _deployment(room: Any, name: str, replicas: ReplicaSettings) -> serve.Deployment:
+    return serve.deployment(
+        room,
+        name=name,
+        num_replicas=replicas.num_replicas,
+        max_ongoing_requests=replicas.max_ongoing_requests,
+        max_queued_requests=replicas.max_queued_requests,
+        ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
+        health_check_period_s=5,
+        health_check_timeout_s=15,
+        graceful_shutdown_timeout_s=10,
+    )

@@ -1,0 +1,65 @@
+"""The replica of a tier: ray.serve.llm's server with a method that takes and gives plain values.
+
+Only this module imports ray.serve.llm's server, which imports vLLM: 600 MB and ten seconds that the ingress is
+spared by speaking in dictionaries. It subclasses a Serve class, so it is the one deployment class that imports Ray.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from ray.serve.llm.deployment import LLMServer
+from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+
+class EngineError(RuntimeError):
+    """The engine refused or broke off a generation."""
+
+
+class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
+    async def generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Batches of `{"text": …}` and, last, `{"finish_reason": …, "input_tokens": …, "output_tokens": …}`.
+
+        request: the body of an OpenAI chat completion, without `model` and `stream`.
+        """
+        body = ChatCompletionRequest(
+            **request, model=self._llm_config.model_id, stream=True, stream_options={"include_usage": True}
+        )
+        finish_reason, usage = "stop", {"prompt_tokens": 0, "completion_tokens": 0}
+        async with aclosing(await self.chat(body)) as batches:
+            async for batch in batches:
+                items = []
+                for chunk in _chunks(batch):
+                    usage = chunk.get("usage") or usage
+                    for choice in chunk["choices"]:
+                        finish_reason = choice.get("finish_reason") or finish_reason
+                        if text := choice["delta"].get("content"):
+                            items.append({"text": text})
+                if items:
+                    yield items
+        yield [
+            {
+                "finish_reason": finish_reason,
+                "input_tokens": usage["prompt_tokens"],
+                "output_tokens": usage["completion_tokens"],
+            }
+        ]
+
+
+def _chunks(batch: list[Any] | Any) -> list[dict[str, Any]]:
+    """The JSON documents of a batch of server-sent event strings."""
+    found = []
+    for event in batch if isinstance(batch, list) else [batch]:
+        if not isinstance(event, str):
+            raise EngineError(f"the engine refused the request: {event}")
+        for line in event.splitlines():
+            data = line.removeprefix("data: ").strip()
+            if data and data != "[DONE]":
+                document = json.loads(data)
+                if "error" in document:
+                    raise EngineError(f"the engine broke off: {document['error']}")
+                found.append(document)
+    return found

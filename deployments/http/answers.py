@@ -1,0 +1,144 @@
+"""How one turn becomes one HTTP response, whatever the wire format: streamed, or collected into one document."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+import structlog
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from deployments.answering.errors import InternalError
+from deployments.answering.protocols import Turns
+from deployments.answering.types import AnswerEvent, ChatRequest, Citation, Cited, Delta, Done, Failed, Meta
+from deployments.http.errors import FailedTurnError, internal_error, public_error
+from deployments.http.middleware import JsonResponse
+from deployments.http.sse import ClientGoneError, EventStream, until_disconnected
+from deployments.settings import HttpSettings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete turn."""
+
+    meta: Meta
+    text: str
+    citations: tuple[Citation, ...]
+    done: Done
+
+
+class Wire(Protocol):
+    """A wire format, for one turn."""
+
+    def frames(self, event: AnswerEvent) -> list[bytes]:
+        """What this event puts on the stream."""
+
+    def document(self, answer: Answer) -> dict[str, Any]:
+        """The turn as one JSON document."""
+
+
+class TurnResponse(Response):
+    """Runs one turn and sends it. The turn's block is left as soon as the client has gone.
+
+    The first event is awaited before any status is sent, so that a turn that cannot begin is a proper HTTP error;
+    errors after that are the stream's last event.
+    """
+
+    def __init__(
+        self,
+        turns: Turns,
+        request: ChatRequest,
+        wire: Wire,
+        *,
+        stream: bool,
+        http: HttpSettings,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._turns = turns
+        self._request = request
+        self._wire = wire
+        self._streams = stream
+        self._http = http
+        self._extra_headers = dict(headers or {})
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        document: JsonResponse | None = None
+        async with until_disconnected(receive) as cancel_scope, self._turns.open(self._request) as events:
+            if self._streams:
+                await self._stream(events, send, cancel_scope)
+            else:
+                answer = await _collected(events)
+                document = JsonResponse(self._wire.document(answer), headers=self._extra_headers)
+        if document is not None:
+            await document(scope, receive, send)
+
+    async def _stream(self, events: AsyncIterator[AnswerEvent], send: Send, cancel_scope: anyio.CancelScope) -> None:
+        first = await _next_live(events)
+        stream = EventStream(
+            send, cancel_scope, heartbeat_s=self._http.heartbeat_s, send_timeout_s=self._http.send_timeout_s
+        )
+        try:
+            async with stream.started(self._extra_headers):
+                await self._write_all(first, events, stream)
+        except ClientGoneError:
+            pass  # the reason is on the stream, as it is when a heartbeat found out
+        finally:
+            if stream.cut_reason:
+                log.info("client_gone", reason=stream.cut_reason, request_id=self._request.request_id)
+
+    async def _write_all(self, first: AnswerEvent, events: AsyncIterator[AnswerEvent], stream: EventStream) -> None:
+        event = first
+        while True:
+            for data in self._wire.frames(event):
+                await stream.write(data)
+            if isinstance(event, Done | Failed):
+                return
+            event = await self._next(events)
+
+    async def _next(self, events: AsyncIterator[AnswerEvent]) -> AnswerEvent:
+        """The next event; whatever goes wrong now can only be told as one."""
+        try:
+            return await _next_live(events)
+        except Exception as error:
+            foreseen = public_error(error)
+            if foreseen is None or isinstance(error, InternalError):
+                log.exception("turn_broke_off", request_id=self._request.request_id)
+            if isinstance(error, FailedTurnError):
+                return error.event
+            return (foreseen or internal_error()).failed(self._request.request_id)
+
+
+LiveEvent = Meta | Delta | Cited | Done
+
+
+async def _next_live(events: AsyncIterator[AnswerEvent]) -> LiveEvent:
+    """The next event of a turn that is not over. Raises `FailedTurnError` for a `Failed`."""
+    async for event in events:
+        if isinstance(event, Failed):
+            raise FailedTurnError(event)
+        return event
+    raise InternalError("The answer ended before it was complete.")
+
+
+async def _collected(events: AsyncIterator[AnswerEvent]) -> Answer:
+    meta: Meta | None = None
+    texts: list[str] = []
+    citations: list[Citation] = []
+    while True:
+        match await _next_live(events):
+            case Meta() as meta:
+                pass
+            case Delta(text):
+                texts.append(text)
+            case Cited(citation):
+                citations.append(citation)
+            case Done() as done:
+                if meta is None:
+                    raise InternalError("The answer had no beginning.")
+                return Answer(meta, "".join(texts), tuple(citations), done)

@@ -1,0 +1,170 @@
+"""The Starlette application: which path does what. Everything it needs comes in as an argument; it knows no Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from deployments.answering.errors import InternalError, UnknownModelError
+from deployments.answering.protocols import Turns
+from deployments.http import openai_wire
+from deployments.http.answers import TurnResponse
+from deployments.http.errors import public_error
+from deployments.http.middleware import STATIC_PREFIX, Door, JsonResponse, RequestId, error_response, request_id_of
+from deployments.http.native_wire import NativeWire
+from deployments.http.schemas import (
+    Caller,
+    check_content_type,
+    native_request,
+    openai_request,
+    parse_native,
+    parse_openai,
+)
+from deployments.settings import AppSettings
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Lifespan = Callable[[Starlette], AbstractAsyncContextManager[None]]
+
+
+def build_http_app(
+    settings: AppSettings,
+    turns: Turns,
+    *,
+    metrics: Callable[[], bytes] | None = None,
+    lifespan: Lifespan | None = None,
+    new_id: Callable[[], str],
+    now_s: Callable[[], float] = time.time,
+) -> Starlette:
+    """The whole HTTP side. `new_id` gives unique ids (requests, turns, conversations), `now_s` Unix time."""
+    endpoints = Endpoints(settings, turns, metrics=metrics, new_id=new_id, now_s=now_s)
+    app = Starlette(
+        routes=endpoints.routes(),
+        middleware=[Middleware(RequestId, new_id=new_id), Middleware(Door, settings=settings)],
+        exception_handlers={HTTPException: _routing_error},
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # "/v1/chat/" is an unknown path, not a redirect that loses the body
+    return app
+
+
+class Endpoints:
+    """One method per path."""
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        turns: Turns,
+        *,
+        metrics: Callable[[], bytes] | None,
+        new_id: Callable[[], str],
+        now_s: Callable[[], float],
+    ) -> None:
+        self._settings = settings
+        self._turns = turns
+        self._metrics = metrics
+        self._new_id = new_id
+        self._now_s = now_s
+        self._started_s = int(now_s())
+
+    def routes(self) -> list[Route | Mount]:
+        routes: list[Route | Mount] = [
+            Route("/v1/chat", self.chat, methods=["POST"]),
+            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{model_id:path}", self.model),
+            Route("/healthz", self.healthz),
+            Route("/readyz", self.readyz),
+            Route("/", self.page),
+            Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB)),
+        ]
+        if self._metrics is not None:
+            routes.append(Route("/metrics", self.metrics))
+        return routes
+
+    async def chat(self, request: Request) -> Response:
+        check_content_type(request.headers)
+        body = parse_native(await request.body())
+        chat_request = native_request(body, self._caller(request), self._settings)
+        return TurnResponse(self._turns, chat_request, NativeWire(), stream=body.stream, http=self._settings.http)
+
+    async def chat_completions(self, request: Request) -> Response:
+        check_content_type(request.headers)
+        body = parse_openai(await request.body())
+        chat_request = openai_request(body, self._caller(request), self._settings)
+        wire = openai_wire.OpenAIWire(
+            completion_id=f"chatcmpl-{chat_request.turn_id}",
+            created_s=int(self._now_s()),
+            model=body.model,
+            include_usage=body.includes_usage,
+        )
+        ignored = sorted({message.role for message in body.messages} & {"system", "developer"})
+        headers = {"x-raydesk-ignored": ", ".join(ignored)} if ignored else {}
+        return TurnResponse(
+            self._turns, chat_request, wire, stream=bool(body.stream), http=self._settings.http, headers=headers
+        )
+
+    async def models(self, request: Request) -> Response:
+        return JsonResponse({"object": "list", "data": self._model_cards()})
+
+    async def model(self, request: Request) -> Response:
+        for card in self._model_cards():
+            if card["id"] == request.path_params["model_id"]:
+                return JsonResponse(card)
+        raise UnknownModelError
+
+    async def healthz(self, request: Request) -> Response:
+        """The process answers; nothing more."""
+        return JsonResponse({"status": "ok"})
+
+    async def readyz(self, request: Request) -> Response:
+        status = self._turns.status()
+        content = {
+            "ready": status.is_ready,
+            "rooms": dict(status.rooms),
+            "tiers": [asdict(tier) for tier in status.tiers],
+        }
+        return JsonResponse(content, 200 if status.is_ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        if self._metrics is None:
+            raise InternalError
+        return Response(self._metrics(), media_type=METRICS_TYPE)
+
+    async def page(self, request: Request) -> Response:
+        return FileResponse(WEB / "index.html")
+
+    def _model_cards(self) -> list[dict[str, Any]]:
+        return openai_wire.model_cards(self._turns.status().tiers, self._started_s)
+
+    def _caller(self, request: Request) -> Caller:
+        return Caller(
+            principal=request.scope["state"]["principal"],
+            request_id=request_id_of(request.scope),
+            turn_id=self._new_id(),
+            new_conversation_id=self._new_id(),
+        )
+
+
+async def _routing_error(request: Request, error: Exception) -> Response:
+    """Starlette's 404 and 405, in our envelope; OPTIONS is told what the path takes."""
+    assert isinstance(error, HTTPException)
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and request.method == "OPTIONS":
+        return PlainTextResponse(status_code=204, headers=headers)
+    answer = public_error(error)
+    assert answer is not None
+    return error_response(answer, request_id_of(request.scope), headers)

@@ -1,0 +1,157 @@
+"""What every request passes on its way in and out, as pure ASGI: nothing here buffers or outlives a stream.
+
+Outermost first: `RequestId` (ids, security headers, the last catch), then `Door` (headers that are not the client's
+to send, loopback guard, authentication, body size).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.answering.errors import PayloadTooLargeError
+from deployments.http.auth import Authenticator, check_loopback_request
+from deployments.http.errors import PublicError, internal_error, public_error
+from deployments.settings import AppSettings
+
+log = structlog.get_logger(__name__)
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
+STATIC_PREFIX = "/static/"
+# With these a client could switch off Ray Serve's time limit and its handling of disconnects.
+STRIPPED_HEADERS = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
+SECURITY_HEADERS = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def request_id_of(scope: Scope) -> str:
+    return str(scope["state"]["request_id"])
+
+
+class JsonResponse(Response):
+    """JSON with the characters as they are; text that is not valid Unicode is replaced rather than an error."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def error_response(error: PublicError, request_id: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
+    return JsonResponse(error.body(request_id), error.status, {**error.headers(), **(headers or {})})
+
+
+class RequestId:
+    """Gives every request an id and every response its common headers; what nobody caught becomes a plain 500."""
+
+    def __init__(self, app: ASGIApp, new_id: Callable[[], str]) -> None:
+        self._app = app
+        self._new_id = new_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = self._request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                _add_common_headers(MutableHeaders(raw=message["headers"]), scope["path"], request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:  # while it was still sending its body: nobody is left to answer
+            log.info("client_left_while_sending", request_id=request_id, path=scope["path"])
+        except Exception as error:
+            answer = public_error(error)
+            if answer is None or answer.status == 500:
+                log.exception("internal_error", request_id=request_id, path=scope["path"])
+            elif answer.status > 500:
+                log.warning("request_failed", code=answer.code, request_id=request_id, path=scope["path"])
+            answer = answer or internal_error()
+            if started:  # too late for a status: the server breaks the connection off, as it must
+                raise
+            await error_response(answer, request_id)(scope, receive, send_with_headers)
+
+    def _request_id(self, scope: Scope) -> str:
+        wished = Headers(scope=scope).get("x-request-id", "")
+        return wished if REQUEST_ID.fullmatch(wished) else self._new_id()
+
+
+def _add_common_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
+    headers["x-request-id"] = request_id
+    for name, value in SECURITY_HEADERS.items():
+        headers[name] = value
+    # The page's files are revalidated on each visit, so that an update arrives; answers are kept by nobody.
+    headers.setdefault("cache-control", "no-cache" if _is_page(path) else "no-store")
+
+
+def _is_page(path: str) -> bool:
+    return path == "/" or path.startswith(STATIC_PREFIX)
+
+
+class Door:
+    """Decides who may come in, and with how much."""
+
+    def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
+        self._app = app
+        self._is_loopback = settings.is_loopback
+        self._authenticator = Authenticator(settings)
+        self._max_body_bytes = settings.http.max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["headers"] = [item for item in scope["headers"] if item[0].lower() not in STRIPPED_HEADERS]
+        headers = Headers(scope=scope)
+        if self._is_loopback:
+            check_loopback_request(headers)
+        if scope["path"] not in PUBLIC_PATHS and not scope["path"].startswith(STATIC_PREFIX):
+            scope["state"]["principal"] = self._authenticator.principal(headers)
+        self._check_announced_length(headers)
+        await self._app(scope, self._limited(receive), send)
+
+    def _check_announced_length(self, headers: Headers) -> None:
+        announced = headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced[:20]) > self._max_body_bytes:
+            raise self._too_large()
+
+    def _limited(self, receive: Receive) -> Receive:
+        received = 0
+
+        async def limited() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return limited
+
+    def _too_large(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(f"The request body is larger than {self._max_body_bytes} bytes.")

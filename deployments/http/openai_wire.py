@@ -1,0 +1,102 @@
+"""The wire format of `POST /v1/chat/completions` and `GET /v1/models`: OpenAI's, with our fields beside it.
+
+Ours are `citations` and `raydesk` (the path, and whatever else OpenAI has no word for), on the message; in a stream
+both are on the delta of one last, empty content chunk.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any, assert_never
+
+from deployments.answering.protocols import TierStatus
+from deployments.answering.types import AnswerEvent, Citation, Cited, Delta, Done, Failed, Meta
+from deployments.http.answers import Answer
+from deployments.http.errors import failed_turn
+from deployments.http.schemas import ROUTED_MODEL
+from deployments.http.sse import frame
+from models.protocols import FinishReason
+
+DONE = frame("[DONE]")
+
+
+class OpenAIWire:
+    """One completion; keeps what the chunks of one stream share."""
+
+    def __init__(self, *, completion_id: str, created_s: int, model: str, include_usage: bool) -> None:
+        self._head = {"id": completion_id, "created": created_s, "model": model}
+        self._include_usage = include_usage
+        self._meta: Meta | None = None
+        self._citations: list[Citation] = []
+
+    def frames(self, event: AnswerEvent) -> list[bytes]:
+        match event:
+            case Delta(text):
+                return [self._chunk({"content": text})]
+            case Meta():
+                self._meta = event
+                return [self._chunk({"role": "assistant", "content": ""})]
+            case Cited(citation):
+                self._citations.append(citation)
+                return []
+            case Done():
+                return self._closing_frames(event)
+            case Failed():
+                return [frame(failed_turn(event).body(event.request_id)), DONE]
+            case _:
+                assert_never(event)
+
+    def _closing_frames(self, done: Done) -> list[bytes]:
+        frames = [
+            self._chunk({"content": "", **_extras(self._citations, self._meta, done)}),
+            self._chunk({}, _finish_reason(done.finish_reason)),
+        ]
+        if self._include_usage:
+            frames.append(frame(self._envelope("chat.completion.chunk") | {"choices": [], "usage": _usage(done)}))
+        return [*frames, DONE]
+
+    def _chunk(self, delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        chunk = self._envelope("chat.completion.chunk") | {"choices": [choice]}
+        return frame(chunk | {"usage": None} if self._include_usage else chunk)
+
+    def _envelope(self, kind: str) -> dict[str, Any]:
+        return {"object": kind, **self._head}
+
+    def document(self, answer: Answer) -> dict[str, Any]:
+        extras = _extras(list(answer.citations), answer.meta, answer.done)
+        message = {"role": "assistant", "content": answer.text, "refusal": None, **extras}
+        finish_reason = _finish_reason(answer.done.finish_reason)
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
+        return self._envelope("chat.completion") | {"choices": [choice], "usage": _usage(answer.done)}
+
+
+def _extras(citations: list[Citation], meta: Meta | None, done: Done) -> dict[str, Any]:
+    raydesk: dict[str, Any] = {} if meta is None else asdict(meta)
+    raydesk |= asdict(done)
+    return {"citations": [asdict(citation) for citation in citations], "raydesk": raydesk}
+
+
+def _finish_reason(reason: FinishReason) -> str:
+    """OpenAI has no word for an answer that broke off; `raydesk.finish_reason` keeps ours."""
+    return "length" if reason == "length" else "stop"
+
+
+def _usage(done: Done) -> dict[str, int]:
+    return {
+        "prompt_tokens": done.input_tokens,
+        "completion_tokens": done.output_tokens,
+        "total_tokens": done.input_tokens + done.output_tokens,
+    }
+
+
+def model_cards(tiers: tuple[TierStatus, ...], created_s: int) -> list[dict[str, Any]]:
+    """What `GET /v1/models` lists: the router first, then each tier that can be forced."""
+    cards = [_card(ROUTED_MODEL, created_s)]
+    return cards + [
+        _card(tier.model_id, created_s) | {"raydesk": {"tier": tier.name, "state": tier.state}} for tier in tiers
+    ]
+
+
+def _card(model_id: str, created_s: int) -> dict[str, Any]:
+    return {"id": model_id, "object": "model", "created": created_s, "owned_by": "raydesk"}

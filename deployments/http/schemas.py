@@ -1,0 +1,346 @@
+"""The bodies that customers send, checked to the last field, and how they become a `ChatRequest`.
+
+Every refusal is a `BadRequestError` that names the field. Knows nothing of responses.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
+from pydantic_core import PydanticCustomError
+from starlette.datastructures import Headers
+
+from deployments.answering.errors import UnknownModelError, UnsupportedMediaTypeError
+from deployments.answering.types import ChatRequest, Language, Principal
+from deployments.http.errors import BadRequestError
+from deployments.settings import AppSettings, HttpSettings
+from models.protocols import ChatMessage
+
+ROUTED_MODEL = "raydesk"  # the model name that leaves the choice of a path to us
+MAX_INT64 = 2**63 - 1
+Body = TypeVar("Body", bound=BaseModel)
+
+# --- bytes to a JSON object ---
+
+
+def check_content_type(headers: Headers) -> None:
+    """Raises `UnsupportedMediaTypeError` for anything but plain UTF-8 JSON."""
+    media_type, _, parameters = headers.get("content-type", "").partition(";")
+    charset = dict(part.strip().lower().partition("=")[::2] for part in parameters.split(";")).get("charset", "utf-8")
+    if media_type.strip().lower() != "application/json" or charset.strip('"') not in ("utf-8", "utf8"):
+        raise UnsupportedMediaTypeError
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise UnsupportedMediaTypeError("The request body must not be compressed: send it without 'Content-Encoding'.")
+
+
+def parse_json(body: bytes) -> dict[str, Any]:
+    """A JSON object, by the letter of the standard: no NaN, no key twice, no nesting beyond Python's stack."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_sound_object)
+    except UnicodeDecodeError as error:
+        raise BadRequestError("The request body is not valid UTF-8.", code="invalid_json") from error
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise BadRequestError(
+            f"The request body is not valid JSON: {error.msg} at {where}.", code="invalid_json"
+        ) from error
+    except RecursionError as error:
+        raise BadRequestError("The request body is nested too deeply.", code="invalid_json") from error
+    except ValueError as error:  # a number with thousands of digits
+        raise BadRequestError("The request body holds a number that is too long.", code="invalid_json") from error
+    if not isinstance(value, dict):
+        raise BadRequestError("The request body must be a JSON object.")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise BadRequestError(f"{name} is not valid JSON.", code="invalid_json")
+
+
+def _sound_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        shown = _shown(name)
+        if not _is_unicode(name) or (isinstance(value, str) and not _is_unicode(value)):
+            what = "holds half a character (a lone surrogate)"
+            raise BadRequestError(f"The field '{shown}' {what}.", param=shown, code="invalid_json")
+        if name in found:
+            raise BadRequestError(f"The field '{shown}' is given twice.", param=shown, code="invalid_json")
+        found[name] = value
+    return found
+
+
+def _is_unicode(text: str) -> bool:
+    """False for the lone surrogates that JSON can escape and UTF-8 cannot write."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(name: str) -> str:
+    """A customer's own words in a message of ours: short, and in valid Unicode."""
+    return name[:80].encode("utf-8", "replace").decode("utf-8")
+
+
+# --- the bodies ---
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise PydanticCustomError("nul", "must not contain the NUL character")
+    return text
+
+
+def _text_of_parts(content: Any) -> Any:
+    """OpenAI's content parts as one text; anything but text parts is refused."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            raise PydanticCustomError("unsupported_parameter", "only parts of type 'text' are supported")
+        if part.keys() != {"type", "text"} or not isinstance(part["text"], str):
+            raise PydanticCustomError("text_part", "a text part has exactly the fields 'type' and 'text'")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def _absent(value: Any) -> Any:
+    if value:
+        raise PydanticCustomError("unsupported_parameter", "is not supported")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_without_nul)]
+Absent = Annotated[Any, AfterValidator(_absent)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+ConversationId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NativeMessage(_Body):
+    role: Literal["user", "assistant", "system"]
+    content: Text
+
+
+class NativeChat(_Body):
+    """The body of `POST /v1/chat`."""
+
+    messages: Annotated[list[NativeMessage], FailFast()]
+    collection: Name | None = None
+    conversation_id: ConversationId | None = None
+    stream: bool = True
+    language: Language | None = None
+
+
+class OpenAIMessage(_Body):
+    """A message as OpenAI's clients send it, an answer of ours that is sent back included."""
+
+    role: Literal["user", "assistant", "system", "developer"]
+    content: Annotated[Text, BeforeValidator(_text_of_parts)]
+    name: str | None = None
+    refusal: Absent = None
+    annotations: Absent = None
+    audio: Absent = None
+    function_call: Absent = None
+    tool_calls: Absent = None
+    citations: Any = None  # ours, ignored on the way back
+    raydesk: Any = None
+
+
+class StreamOptions(_Body):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None  # never done here
+
+
+class OpenAIChat(_Body):
+    """The body of `POST /v1/chat/completions`: what we honour. The rest is `NEUTRAL_VALUES`, or refused."""
+
+    model: str
+    messages: Annotated[list[OpenAIMessage], FailFast()]
+    max_tokens: Annotated[int, Field(ge=1, le=MAX_INT64)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_INT64)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-MAX_INT64, le=MAX_INT64)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None  # identity comes from the key alone
+    safety_identifier: str | None = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def max_output_tokens(self) -> int | None:
+        return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def includes_usage(self) -> bool:
+        return bool(self.stream_options and self.stream_options.include_usage)
+
+
+# OpenAI's other parameters: accepted with the values that change nothing, refused by name with any other.
+NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
+    "audio": (None,),
+    "frequency_penalty": (None, 0),
+    "function_call": (None, "none", "auto"),
+    "functions": (None, []),
+    "logit_bias": (None, {}),
+    "logprobs": (None, False),
+    "modalities": (None, ["text"]),
+    "n": (None, 1),
+    "parallel_tool_calls": (None, True, False),
+    "prediction": (None,),
+    "presence_penalty": (None, 0),
+    "reasoning_effort": (None,),
+    "response_format": (None, {"type": "text"}),
+    "service_tier": (None, "auto", "default"),
+    "stop": (None, []),
+    "store": (None, False),
+    "tool_choice": (None, "none", "auto"),
+    "tools": (None, []),
+    "top_logprobs": (None, 0),
+    "top_p": (None, 1),
+    "verbosity": (None,),
+    "web_search_options": (None,),
+}
+
+
+def parse_native(body: bytes) -> NativeChat:
+    return _validated(NativeChat, parse_json(body))
+
+
+def parse_openai(body: bytes) -> OpenAIChat:
+    values = parse_json(body)
+    for name in values.keys() & NEUTRAL_VALUES.keys():
+        if values[name] not in NEUTRAL_VALUES[name]:
+            raise BadRequestError(
+                f"The parameter '{name}' is not supported with this value.", param=name, code="unsupported_parameter"
+            )
+        del values[name]
+    return _validated(OpenAIChat, values)
+
+
+def _validated(cls: type[Body], values: dict[str, Any]) -> Body:
+    try:
+        return cls.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    path = _shown(_dotted(first["loc"]))
+    if first["type"] == "extra_forbidden":
+        raise BadRequestError(f"The field '{path}' is unknown.", param=path)
+    if first["type"] == "missing":
+        raise BadRequestError(f"The field '{path}' is required.", param=path)
+    if first["type"] == "unsupported_parameter":
+        raise BadRequestError(f"The field '{path}': {first['msg']}.", param=path, code="unsupported_parameter")
+    raise BadRequestError(f"The field '{path}': {first['msg']}.", param=path)
+
+
+def _dotted(location: Sequence[int | str]) -> str:
+    """('messages', 0, 'content') to 'messages[0].content'."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+# --- bodies to a request ---
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request comes from, and the ids that it was given."""
+
+    principal: Principal
+    request_id: str
+    turn_id: str
+    new_conversation_id: str  # used when the body names no conversation
+
+
+def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> ChatRequest:
+    if any(message.role == "system" for message in body.messages):
+        where = next(index for index, message in enumerate(body.messages) if message.role == "system")
+        raise BadRequestError(
+            "Instructions are the operator's: messages are of role 'user' or 'assistant'.",
+            param=f"messages[{where}].role",
+        )
+    messages = tuple(ChatMessage(message.role, message.content) for message in body.messages)
+    _check_messages(messages, settings.http)
+    return ChatRequest(
+        principal=caller.principal,
+        messages=messages,
+        collection=body.collection or settings.knowledge.default_collection,
+        request_id=caller.request_id,
+        turn_id=caller.turn_id,
+        conversation_id=body.conversation_id or caller.new_conversation_id,
+        language=body.language,
+    )
+
+
+class _Metadata(_Body):
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)  # other keys are the caller's own
+    collection: Name | None = None
+    conversation_id: ConversationId | None = None
+
+
+def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> ChatRequest:
+    """System and developer messages are dropped: their authors are customers too."""
+    try:
+        metadata = _validated(_Metadata, dict(body.metadata or {}))
+    except BadRequestError as error:
+        raise BadRequestError(error.message, param=f"metadata.{error.param}") from error
+    messages = tuple(
+        ChatMessage(message.role, message.content)
+        for message in body.messages
+        if message.role == "user" or message.role == "assistant"
+    )
+    _check_messages(messages, settings.http)
+    return ChatRequest(
+        principal=caller.principal,
+        messages=messages,
+        collection=metadata.collection or settings.knowledge.default_collection,
+        request_id=caller.request_id,
+        turn_id=caller.turn_id,
+        conversation_id=metadata.conversation_id or caller.new_conversation_id,
+        model=_tier_of(body.model, settings),
+        max_output_tokens=body.max_output_tokens,
+        temperature=body.temperature or 0.0,
+        seed=body.seed,
+        channel="openai",
+    )
+
+
+def _tier_of(model: str, settings: AppSettings) -> str | None:
+    """The tier that this model name forces; None leaves the choice to the router."""
+    if model == ROUTED_MODEL:
+        return None
+    for tier in settings.tiers:
+        if tier.model_id == model:
+            return tier.name
+    raise UnknownModelError
+
+
+def _check_messages(messages: Sequence[ChatMessage], limits: HttpSettings) -> None:
+    if not messages:
+        raise BadRequestError("At least one message of role 'user' is required.", param="messages")
+    if len(messages) > limits.max_messages:
+        raise BadRequestError(f"At most {limits.max_messages} messages are accepted.", param="messages")
+    for index, message in enumerate(messages):
+        if len(message.content) > limits.max_message_chars:
+            raise BadRequestError(
+                f"A message has at most {limits.max_message_chars} characters; this one has {len(message.content)}.",
+                param=f"messages[{index}].content",
+            )
+    if messages[-1].role != "user":
+        raise BadRequestError("The last message must be of role 'user'.", param=f"messages[{len(messages) - 1}].role")
+    if not _is_visible(messages[-1].content):
+        raise BadRequestError("The last message is empty.", param=f"messages[{len(messages) - 1}].content")
+
+
+def _is_visible(text: str) -> bool:
+    """Whether there is anything to read: spaces and zero-width characters alone are no question."""
+    return any(character.isprintable() and not character.isspace() for character in text)

@@ -1,0 +1,105 @@
+"""Server-Sent Events: how a frame is written, and how a stream lives until its client has gone.
+
+Own, and small, where sse-starlette would do: the turn's block is entered and left in the request's own task, comments
+are sent only while nothing else is, and no server is patched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from starlette.types import Receive, Send
+
+HEARTBEAT = b": keep-alive\n\n"
+HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # nginx would otherwise collect the stream
+}
+# Line separators to some clients' parsers (Python's splitlines), though not to the format: JSON can escape them.
+_LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+
+
+class ClientGoneError(Exception):
+    """The client takes no more bytes: it left, or it has not read for too long."""
+
+
+def frame(data: Any, event: str | None = None) -> bytes:
+    """One event; `data` as one line of JSON, or a str as it is. Broken Unicode is replaced, never an error."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    name = f"event: {event}\n" if event else ""
+    return f"{name}data: {text.translate(_LINE_BREAKS)}\n\n".encode("utf-8", "replace")
+
+
+@asynccontextmanager
+async def until_disconnected(receive: Receive) -> AsyncIterator[anyio.CancelScope]:
+    """Runs the block in this task and cancels it, quietly, as soon as the client has gone."""
+    with anyio.CancelScope() as scope:
+        watcher = asyncio.create_task(_cancel_on_disconnect(receive, scope))
+        try:
+            yield scope
+        finally:
+            watcher.cancel()
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+class EventStream:
+    """Writes one response of events; every send is limited, silence is filled with comments."""
+
+    def __init__(self, send: Send, scope: anyio.CancelScope, *, heartbeat_s: float, send_timeout_s: float) -> None:
+        self._send = send
+        self._scope = scope
+        self._heartbeat_s = heartbeat_s
+        self._send_timeout_s = send_timeout_s
+        self._sending = asyncio.Lock()  # a heartbeat and an event never interleave
+        self._last_write_s = 0.0  # loop time
+        self.cut_reason = ""  # why the client was given up, if it was
+
+    @asynccontextmanager
+    async def started(self, headers: Mapping[str, str]) -> AsyncIterator[None]:
+        """Sends the status; keeps the stream alive within the block and ends it well after the block."""
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in {**HEADERS, **headers}.items()]
+        await self._limited({"type": "http.response.start", "status": 200, "headers": raw})
+        heartbeat = asyncio.create_task(self._keep_alive())
+        try:
+            yield
+        finally:
+            heartbeat.cancel()
+        await self._limited({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def write(self, data: bytes) -> None:
+        """Raises `ClientGoneError`."""
+        await self._limited({"type": "http.response.body", "body": data, "more_body": True})
+
+    async def _limited(self, message: dict[str, Any]) -> None:
+        async with self._sending:
+            try:
+                async with asyncio.timeout(self._send_timeout_s):
+                    await self._send(message)
+            except OSError as error:  # TimeoutError is one; the others are how servers say: connection closed
+                self.cut_reason = "slow_reader" if isinstance(error, TimeoutError) else "disconnected"
+                raise ClientGoneError(self.cut_reason) from error
+            self._last_write_s = asyncio.get_running_loop().time()
+
+    async def _keep_alive(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            idle_s = loop.time() - self._last_write_s
+            if idle_s < self._heartbeat_s:
+                await asyncio.sleep(self._heartbeat_s - idle_s)
+                continue
+            try:
+                await self.write(HEARTBEAT)
+            except ClientGoneError:
+                self._scope.cancel()
+                return

@@ -1,0 +1,155 @@
+"""The ingress replica: the rooms that live in it, the turns it runs, and the Starlette app in front. Knows no Ray.
+
+Rooms come in as objects; whether one of them is the room itself or its remote end was decided by `app.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from starlette.applications import Starlette
+
+from deployments.answering.pipeline import Pipeline
+from deployments.answering.protocols import (
+    AppStatus,
+    IntentClassifier,
+    Retriever,
+    RoomState,
+    SemanticCache,
+    TierStatus,
+    TurnLog,
+)
+from deployments.answering.rules import load_rules
+from deployments.http.app import build_http_app
+from deployments.llm import Tier
+from deployments.metrics import Metrics
+from deployments.settings import AppSettings
+from deployments.turns.recorder import Recorder
+from deployments.turns.runner import TurnRunner
+
+log = structlog.get_logger(__name__)
+LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
+RETRY_INTERVAL_S = 0.5  # between looks at one that is not
+LOOK_TIMEOUT_S = 5.0
+
+Work = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the ingress talks to, and how each part is started, looked at and stopped."""
+
+    classifier: IntentClassifier
+    retriever: Retriever
+    cache: SemanticCache | None
+    turn_log: TurnLog
+    tiers: Sequence[Tier]
+    start: Mapping[str, Work] = field(default_factory=dict)  # room → what it does before it can work
+    look: Mapping[str, Work] = field(default_factory=dict)  # room → raises when the room cannot work
+    stop: Sequence[Work] = ()
+
+
+class IngressApp:
+    """Everything of one ingress replica; `asgi` is its app."""
+
+    def __init__(self, settings: AppSettings, rooms: Rooms) -> None:
+        self._rooms = rooms
+        self._metrics = Metrics()
+        intents = settings.intents
+        rules = load_rules(Path(intents.rules), intents.confidence_threshold, intents.margin_threshold)
+        pipeline = Pipeline(
+            settings,
+            classifier=rooms.classifier,
+            retriever=rooms.retriever,
+            cache=rooms.cache,
+            tiers=rooms.tiers,
+            rules=rules,
+        )
+        self._recorder = Recorder(
+            rooms.turn_log, settings.turn_log, settings.deadlines, on_dropped=self._metrics.on_dropped
+        )
+        self._turns = TurnRunner(
+            pipeline,
+            self._recorder,
+            max_turns=settings.http.max_concurrent_turns,
+            event_buffer=settings.http.event_buffer,
+            turn_timeout_s=settings.deadlines.turn_s,
+            status=self.status,
+            on_end=self._metrics.on_end,
+        )
+        self._metrics.watch(lambda: self._turns.running, lambda: self._recorder.waiting)
+        self._states: dict[str, RoomState] = dict.fromkeys({**rooms.start, **rooms.look}, "starting")
+        self.asgi: Starlette = build_http_app(
+            settings,
+            self._turns,
+            metrics=lambda: self._metrics.text(self.status()),
+            lifespan=self._lifespan,
+            new_id=lambda: uuid4().hex,
+        )
+
+    def status(self) -> AppStatus:
+        tiers = tuple(TierStatus(tier.settings.name, tier.settings.model_id, tier.state) for tier in self._rooms.tiers)
+        return AppStatus(dict(self._states), tiers)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._recorder.start()
+        watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
+        try:
+            yield
+        finally:
+            await self._turns.stop()
+            await self._recorder.stop()
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+            for stop in self._rooms.stop:
+                await stop()
+
+    def _watches(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        rooms = [(name, lambda name=name: self._watch(name)) for name in self._states]
+        return rooms + [(tier.settings.name, tier.watch) for tier in self._rooms.tiers]
+
+    async def _watch(self, name: str) -> None:
+        start = self._rooms.start.get(name)
+        while start is not None and not await self._tried(name, start):
+            await asyncio.sleep(RETRY_INTERVAL_S)
+        look = self._rooms.look.get(name)
+        self._states[name] = "ready" if look is None else self._states[name]
+        while look is not None:
+            async with asyncio.timeout(LOOK_TIMEOUT_S) as limit:
+                is_up = await self._tried(name, look)
+            self._note(name, is_up and not limit.expired())
+            await asyncio.sleep(LOOK_INTERVAL_S if is_up else RETRY_INTERVAL_S)
+
+    async def _tried(self, name: str, work: Work) -> bool:
+        try:
+            await work()
+        except Exception as error:  # any fault of a room means the same here: not up, look again
+            log.warning("room_not_up", room=name, state=self._states[name], error=str(error)[:300])
+            return False
+        return True
+
+    def _note(self, name: str, is_up: bool) -> None:
+        if is_up:
+            self._states[name] = "ready"
+        elif self._states[name] == "ready":
+            self._states[name] = "down"
+
+
+async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """A watcher that died unseen would leave its part's state a lie."""
+    while True:
+        try:
+            await work()
+            return
+        except Exception:
+            log.exception("watcher_failed", part=name)
+            await asyncio.sleep(LOOK_INTERVAL_S)

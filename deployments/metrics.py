@@ -1,0 +1,56 @@
+"""What an ingress replica counts, in Prometheus' words. One registry a replica, served at /metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from deployments.answering.protocols import AppStatus
+from deployments.answering.types import TurnRecord
+
+# Seconds: from a cache hit (a millisecond) to a long answer of a model.
+_BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._turns = Counter("raydesk_turns", "Turns ended.", ["path", "outcome"], registry=self._registry)
+        self._duration = Histogram(
+            "raydesk_turn_duration_seconds", "Whole turns.", ["path"], buckets=_BUCKETS_S, registry=self._registry
+        )
+        self._ttft = Histogram(
+            "raydesk_time_to_first_token_seconds",
+            "From admission to the first words.",
+            ["path"],
+            buckets=_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._dropped = Counter("raydesk_turns_dropped", "Turns that the log never got.", registry=self._registry)
+        self._running = Gauge("raydesk_turns_running", "Turns at work.", registry=self._registry)
+        self._waiting = Gauge("raydesk_turn_log_waiting", "Ended turns not yet in the log.", registry=self._registry)
+        self._up = Gauge("raydesk_up", "1 where a room or tier is ready.", ["part"], registry=self._registry)
+
+    def on_end(self, record: TurnRecord) -> None:
+        path = record.path or "none"
+        self._turns.labels(path, record.outcome).inc()
+        self._duration.labels(path).observe(record.duration_ms / 1000)
+        if record.ttft_ms:
+            self._ttft.labels(path).observe(record.ttft_ms / 1000)
+
+    def on_dropped(self) -> None:
+        self._dropped.inc()
+
+    def watch(self, running: Callable[[], int], waiting: Callable[[], int]) -> None:
+        """Gauges that are read when they are asked for."""
+        self._running.set_function(lambda: float(running()))
+        self._waiting.set_function(lambda: float(waiting()))
+
+    def text(self, status: AppStatus) -> bytes:
+        """The exposition format."""
+        for name, state in status.rooms.items():
+            self._up.labels(name).set(state == "ready")
+        for tier in status.tiers:
+            self._up.labels(tier.name).set(tier.state == "ready")
+        return generate_latest(self._registry)

@@ -1,0 +1,173 @@
+"""Rooms behind Serve handles: each looks like the room itself. The only file that calls `.remote(`.
+
+A handle waits for ever when a deployment has no replica, and its errors carry tracebacks and host paths: every call
+here has a deadline, and what comes out is one of ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from ray.serve.exceptions import BackPressureError
+from ray.serve.handle import DeploymentHandle
+
+from deployments.answering.errors import (
+    DeadlineExceededError,
+    EngineDiedError,
+    OverloadedError,
+    RaydeskError,
+    RoomUnavailableError,
+)
+from deployments.answering.types import (
+    CachedAnswer,
+    CacheHit,
+    CacheScope,
+    Evidence,
+    Language,
+    Principal,
+    Understanding,
+)
+from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
+
+
+class _Room:
+    def __init__(self, handle: DeploymentHandle, timeout_s: float) -> None:
+        self._handle = handle
+        self._timeout_s = timeout_s
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        response = getattr(self._handle, method).remote(*args)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await response
+        except TimeoutError as error:
+            response.cancel()
+            raise DeadlineExceededError(f"{method} took longer than {self._timeout_s:g} s") from error
+        except BackPressureError as error:
+            raise OverloadedError() from error
+        except Exception as error:
+            raise _ours(error) from error
+
+
+class RemoteIntentClassifier(_Room):
+    async def understand(self, text: str) -> Understanding:
+        understanding: Understanding = await self._call("understand", text)
+        return understanding
+
+
+class RemoteRetriever(_Room):
+    async def ping(self) -> None:
+        await self._call("ping")
+
+    async def version(self, principal: Principal, collection: str) -> str:
+        version: str = await self._call("version", principal, collection)
+        return version
+
+    async def search(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language,
+        embedding: Vectors | None,
+        top_k: int,
+    ) -> Evidence:
+        evidence: Evidence = await self._call("search", principal, collection, text, language, embedding, top_k)
+        return evidence
+
+
+class RemoteCache(_Room):
+    async def start(self) -> None:
+        await self._call("start")
+
+    async def ping(self) -> None:
+        await self._call("ping")
+
+    async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
+        hit: CacheHit | None = await self._call("lookup_exact", scope, normalized)
+        return hit
+
+    async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
+        hit: CacheHit | None = await self._call("lookup_semantic", scope, text, embedding)
+        return hit
+
+    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None:
+        await self._call("put", scope, normalized, embedding, answer)
+
+    async def evict(self, scope: CacheScope, answer_id: str) -> bool:
+        evicted: bool = await self._call("evict", scope, answer_id)
+        return evicted
+
+
+class RemoteTurnLog(_Room):
+    async def ping(self) -> None:
+        await self._call("ping")
+
+    async def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        await self._call("append", rows)
+
+    async def recent(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._call("recent", tenant, limit)
+        return rows
+
+    async def count(self, tenant: str) -> int:
+        count: int = await self._call("count", tenant)
+        return count
+
+
+class RemoteLLM:
+    """A tier's replicas, streamed. Time limits are `deployments.llm.Tier`'s."""
+
+    def __init__(self, handle: DeploymentHandle) -> None:
+        self._handle = handle.options(stream=True)
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+        response = self._handle.generate.remote(_body(request))
+        has_ended = False
+        try:
+            async for items in _mapped(response):
+                for item in items:
+                    if "text" in item:
+                        yield TextDelta(item["text"])
+                    else:
+                        has_ended = True
+                        yield GenerationEnd(**item)
+            if not has_ended:
+                raise EngineDiedError()
+        finally:
+            if not has_ended:
+                response.cancel()  # the customer left, or time is up: the engine must stop as well
+
+
+async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerator[list[dict[str, Any]], None]:
+    try:
+        async for items in response:
+            yield items
+    except BackPressureError as error:
+        raise OverloadedError() from error
+    except Exception as error:  # an actor that died, a broken channel, a fault of the engine
+        raise EngineDiedError(f"the generation broke off: {type(error).__name__}") from error
+
+
+def _body(request: GenerationRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "max_tokens": request.max_output_tokens,
+        "temperature": request.temperature,
+    }
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.stop:
+        body["stop"] = list(request.stop)
+    return body
+
+
+def _ours(error: Exception) -> RaydeskError:
+    """A room's own error as it was raised; anything else means that the room is away."""
+    cause = getattr(error, "cause", None)
+    for candidate in (cause, error):
+        if isinstance(candidate, RaydeskError):
+            return type(candidate)(str(candidate.args[0]).splitlines()[-1]) if candidate is error else candidate
+    return RoomUnavailableError(f"{type(error).__name__}")

@@ -1,0 +1,183 @@
+"""The room that finds knowledge: dense and lexical search over the published version, fused by rank. Knows no Ray."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import structlog
+
+from deployments.answering.errors import RoomUnavailableError, UnknownCollectionError
+from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk
+from deployments.settings import EncoderSettings, KnowledgeSettings
+from ingestion.chunk import ScoredChunk
+from ingestion.errors import StoreError
+from ingestion.store import KnowledgeStore, KnowledgeVersion
+from models.embedder import embedder_identity as identity_of
+from models.protocols import Vectors
+
+log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RRF_K = 60  # Cormack, Clarke and Büttcher 2009: damps the lead of the first ranks
+POOL = 20  # chunks that each search gives to the fusion
+PAIRS = 3  # curated pairs looked at: the best, and its rivals
+
+
+class Retriever:
+    def __init__(
+        self,
+        settings: KnowledgeSettings,
+        encoder: EncoderSettings,
+        *,
+        embedder_identity: str | None = None,
+        today: Callable[[], date] = lambda: datetime.now(UTC).date(),
+        threads: int = 2,
+    ) -> None:
+        self._store = KnowledgeStore(Path(settings.root))
+        self._poll_interval_s = settings.poll_interval_s
+        self._embedder_identity = embedder_identity or _identity(encoder)
+        self._today = today
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
+        self._open: dict[tuple[str, str], tuple[KnowledgeVersion, float]] = {}  # → version, last looked at (monotonic)
+        self._locks: dict[tuple[str, str], threading.Lock] = {}
+
+    async def warm_up(self, tenant: str, collection: str) -> None:
+        """Loads a collection before the first customer asks; one that is not there yet is no fault."""
+        try:
+            await self._call(self._version_of, tenant, collection)
+        except UnknownCollectionError:
+            log.warning("no_such_collection_yet", tenant=tenant, collection=collection)
+
+    async def ping(self) -> None:
+        """Answers when this room is up."""
+
+    async def version(self, principal: Principal, collection: str) -> str:
+        held = self._fresh((principal.tenant, collection))
+        if held is not None:
+            return held.id
+        return (await self._call(self._version_of, principal.tenant, collection)).id
+
+    async def search(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language,
+        embedding: Vectors | None,
+        top_k: int,
+    ) -> Evidence:
+        return await self._call(self._search, principal, collection, text, language, embedding, top_k)
+
+    async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+    # --- which version ---
+
+    def _fresh(self, key: tuple[str, str]) -> KnowledgeVersion | None:
+        held = self._open.get(key)
+        return held[0] if held is not None and time.monotonic() - held[1] < self._poll_interval_s else None
+
+    def _version_of(self, tenant: str, collection: str) -> KnowledgeVersion:
+        """The published version, opened once; a version that cannot be read leaves the one before it at work."""
+        key = (tenant, collection)
+        with self._locks.setdefault(key, threading.Lock()):
+            if (fresh := self._fresh(key)) is not None:
+                return fresh
+            held = self._open.get(key)
+            try:
+                published = self._store.current_version(tenant, collection)
+                if published is None:
+                    raise UnknownCollectionError(f"there is no published knowledge collection '{collection}'")
+                version = held[0] if held and held[0].id == published else self._load(tenant, collection, published)
+            except StoreError as error:
+                if held is None:
+                    raise RoomUnavailableError(f"the knowledge '{collection}' cannot be read: {error}") from error
+                log.error("knowledge_unreadable", collection=collection, kept=held[0].id, error=str(error))
+                version = held[0]
+            self._open[key] = (version, time.monotonic())
+            return version
+
+    def _load(self, tenant: str, collection: str, published: str) -> KnowledgeVersion:
+        version = self._store.open(tenant, collection, published)
+        if version.embedder_identity != self._embedder_identity:
+            raise StoreError(
+                f"version {published} was embedded with {version.embedder_identity}, the service runs "
+                f"{self._embedder_identity}: ingest it again with the service's encoder"
+            )
+        log.info(
+            "knowledge_loaded", tenant=tenant, collection=collection, version=published, chunks=version.chunk_count
+        )
+        return version
+
+    # --- search ---
+
+    def _search(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language,
+        embedding: Vectors | None,
+        top_k: int,
+    ) -> Evidence:
+        version = self._version_of(principal.tenant, collection)
+        found = self._search_in(version, principal, text, embedding, top_k, language)
+        return found if found.chunks else self._search_in(version, principal, text, embedding, top_k, None)
+
+    def _search_in(
+        self,
+        version: KnowledgeVersion,
+        principal: Principal,
+        text: str,
+        embedding: Vectors | None,
+        top_k: int,
+        language: Language | None,
+    ) -> Evidence:
+        today = self._today()
+        lexical = version.search_lexical(text, POOL, principal.audiences, today, language)
+        if embedding is None:
+            return Evidence(version.id, tuple(_fuse([], lexical)[:top_k]), ())
+        dense = version.search_dense(embedding, POOL, principal.audiences, today, language)
+        pairs = version.search_questions(embedding, PAIRS, principal.audiences, today, language)
+        return Evidence(
+            version.id,
+            tuple(_fuse(dense, lexical)[:top_k]),
+            tuple(RetrievedChunk(pair.chunk, pair.score, similarity=pair.score) for pair in pairs),
+        )
+
+
+def _fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk]) -> list[RetrievedChunk]:
+    """Reciprocal rank fusion: the two searches' scores do not compare, their ranks do."""
+    chunks = {found.chunk.id: found.chunk for found in (*dense, *lexical)}
+    similarity = {found.chunk.id: found.score for found in dense}
+    bm25 = {found.chunk.id: found.score for found in lexical}
+    fused = dict.fromkeys(chunks, 0.0)
+    for ranking in (dense, lexical):
+        for rank, found in enumerate(ranking):
+            fused[found.chunk.id] += 1.0 / (RRF_K + rank + 1)
+    order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))
+    return [
+        RetrievedChunk(chunks[chunk_id], fused[chunk_id], similarity.get(chunk_id), bm25.get(chunk_id))
+        for chunk_id in order
+    ]
+
+
+def _identity(encoder: EncoderSettings) -> str:
+    """Of the encoder that questions are embedded with: vectors of another one would be noise."""
+    return identity_of(
+        encoder.model,
+        query_prefix=encoder.query_prefix,
+        passage_prefix=encoder.passage_prefix,
+        pooling=encoder.pooling,
+        max_tokens=encoder.max_tokens,
+        precision=encoder.precision,
+    )

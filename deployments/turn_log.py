@@ -1,0 +1,101 @@
+"""The room that writes every turn to ClickHouse: a server, or the engine embedded in this process. Knows no Ray.
+
+The embedded engine (chDB) allows one process a folder and must not be forked: it has a deployment of its own, with
+exactly one replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import clickhouse_connect
+
+from deployments.settings import TurnLogSettings
+
+# (column, ClickHouse type); the order is the table's. A turn written twice (a retried insert) collapses by its key.
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("turn_id", "String"),
+    ("request_id", "String"),
+    ("conversation_id", "String"),
+    ("tenant", "LowCardinality(String)"),
+    ("key_id", "LowCardinality(String)"),
+    ("channel", "LowCardinality(String)"),
+    ("collection", "LowCardinality(String)"),
+    ("started_at", "DateTime64(3, 'UTC')"),
+    ("question", "String"),
+    ("language", "LowCardinality(String)"),
+    ("knowledge_version", "LowCardinality(String)"),
+    ("intent", "LowCardinality(String)"),
+    ("intent_confidence", "Float32"),
+    ("intent_margin", "Float32"),
+    ("path", "LowCardinality(String)"),
+    ("route_reason", "String"),
+    ("answer", "String"),
+    ("citation_chunk_ids", "Array(String)"),
+    ("citation_urls", "Array(String)"),
+    ("evidence_ids", "Array(String)"),
+    ("cache_similarity", "Float32"),
+    ("finish_reason", "LowCardinality(String)"),
+    ("grounded", "Bool"),
+    ("degraded", "Array(String)"),
+    ("input_tokens", "UInt32"),
+    ("output_tokens", "UInt32"),
+    ("step_ms", "Map(String, Float32)"),
+    ("ttft_ms", "Float32"),
+    ("duration_ms", "Float32"),
+    ("outcome", "LowCardinality(String)"),
+    ("error_code", "LowCardinality(String)"),
+)
+
+
+class TurnLog:
+    def __init__(self, settings: TurnLogSettings) -> None:
+        # One thread: chDB is used from one thread at a time, and a slow insert must not block the event loop.
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="turn-log")
+        self._client: Any = self._executor.submit(_connect, settings.dsn).result()
+
+    async def ping(self) -> None:
+        """Answers when this room and its engine are up."""
+        await self._run(self._client.command, "SELECT 1")
+
+    async def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            await self._run(self._insert, rows)
+
+    async def recent(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        return await self._run(self._recent, tenant, limit)
+
+    async def count(self, tenant: str) -> int:
+        return await self._run(self._count, tenant)
+
+    async def _run(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+
+    def _insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        names = [name for name, _ in COLUMNS]
+        self._client.insert("turns", [[row[name] for name in names] for row in rows], column_names=names)
+
+    def _recent(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        query = "SELECT * FROM turns FINAL WHERE tenant = {tenant:String} ORDER BY started_at DESC LIMIT {limit:UInt32}"
+        result = self._client.query(query, parameters={"tenant": tenant, "limit": limit})
+        return list(result.named_results())
+
+    def _count(self, tenant: str) -> int:
+        query = "SELECT count() FROM turns FINAL WHERE tenant = {tenant:String}"
+        return int(self._client.query(query, parameters={"tenant": tenant}).result_rows[0][0])
+
+
+def _connect(dsn: str) -> Any:
+    if dsn.startswith("chdb://"):
+        Path(dsn.removeprefix("chdb:///")).mkdir(parents=True, exist_ok=True)
+    client = clickhouse_connect.get_client(dsn=dsn)
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
+    client.command(
+        f"CREATE TABLE IF NOT EXISTS turns ({columns}) ENGINE = ReplacingMergeTree "
+        "PARTITION BY toYYYYMM(started_at) ORDER BY (tenant, started_at, turn_id)"
+    )
+    return client

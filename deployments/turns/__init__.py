@@ -1,0 +1,1 @@
+"""Turns that belong to the application, not to the request that asked for them."""

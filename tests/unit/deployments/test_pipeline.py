@@ -1,0 +1,194 @@
+from pathlib import Path
+
+import pytest
+
+from deployments.answering.errors import (
+    EngineDiedError,
+    RoomUnavailableError,
+    UnknownCollectionError,
+    UnknownModelError,
+)
+from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Meta
+from deployments.fakes import InMemoryCache
+from models.fakes import ScriptedLLM
+from tests.unit.deployments.conftest import Shop
+
+pytestmark = pytest.mark.unit
+
+
+def text(events: list[AnswerEvent]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def path(events: list[AnswerEvent]) -> str:
+    first, last = events[0], events[-1]
+    assert isinstance(first, Meta)
+    assert isinstance(last, Done)
+    assert first.path == last.path
+    return first.path
+
+
+def cited(events: list[AnswerEvent]) -> list[str]:
+    return [event.citation.chunk_id for event in events if isinstance(event, Cited)]
+
+
+async def test_confident_intent_is_answered_by_its_rule(shop: Shop) -> None:
+    events, record = await shop.ask("opening hours today")
+    assert path(events) == "rule"
+    assert text(events) == "We are open from 8 to 20."
+    assert isinstance(events[-1], Done)
+    assert events[-1].buttons[0].label == "More"
+    assert record.intent == "opening_hours"
+    assert record.intent_confidence >= 0.9
+
+
+async def test_rule_with_handoff_says_why(shop: Shop) -> None:
+    events, _ = await shop.ask("talk human person agent")
+    assert path(events) == "handoff"
+    assert isinstance(events[-1], Done)
+    assert events[-1].handoff_reason == "asked for a person"
+
+
+async def test_rules_speak_only_for_their_collections(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    object.__setattr__(shop.settings.intents, "collections", ("other",))
+    events, _ = await shop.ask("opening hours today")
+    assert path(events) != "rule"
+
+
+async def test_curated_answer_is_given_verbatim_and_cited(shop: Shop) -> None:
+    events, record = await shop.ask("how long does a refund take")
+    assert path(events) == "faq"
+    assert text(events) == "Five working days."
+    assert cited(events) == ["refund"]
+    assert record.grounded
+
+
+async def test_chinese_question_is_answered_from_chinese_knowledge(shop: Shop) -> None:
+    events, record = await shop.ask("退款多久到账？")
+    assert text(events) == "三个工作日。"
+    assert record.language == "zh"
+
+
+async def test_second_asking_is_an_exact_hit_with_the_same_citations(shop: Shop) -> None:
+    first, _ = await shop.ask("How long does a refund take?")
+    second, _ = await shop.ask("  how long does a REFUND take ")
+    assert path(second) == "exact_cache"
+    assert text(second) == text(first)
+    assert cited(second) == cited(first)
+
+
+async def test_verified_paraphrase_is_a_semantic_hit(shop: Shop) -> None:
+    await shop.ask("How long does a refund take?")
+    events, record = await shop.ask("How long does the refund take please")
+    assert path(events) == "semantic_cache"
+    assert record.cache_similarity >= 0.7
+
+
+async def test_new_knowledge_version_hides_what_was_cached(shop: Shop) -> None:
+    await shop.ask("How long does a refund take?")
+    shop.retriever.published = "v2"
+    events, _ = await shop.ask("How long does a refund take?")
+    assert path(events) == "faq"
+
+
+async def test_other_audience_sees_neither_the_chunk_nor_the_cached_answer(shop: Shop) -> None:
+    staff, _ = await shop.ask("What is the staff discount margin?", audiences=("public", "staff"))
+    assert path(staff) == "faq"
+    public, _ = await shop.ask("What is the staff discount margin?")
+    assert "Twelve" not in text(public)
+    assert path(public) != "exact_cache"
+
+
+async def test_generated_answer_streams_and_cites_what_it_used(ready_shop: Shop) -> None:
+    events, record = await ready_shop.ask("what does standard delivery to Cologne cost")
+    assert path(events) == "small"
+    assert len([event for event in events if isinstance(event, Delta)]) > 1
+    assert cited(events) == ["delivery"]
+    assert record.grounded
+    assert record.output_tokens > 0
+    again, _ = await ready_shop.ask("what does standard delivery to Cologne cost?")
+    assert path(again) == "exact_cache"
+
+
+async def test_ungrounded_answer_is_marked_and_never_cached(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path, llm=ScriptedLLM("Pigeons carry all parcels on Sundays for 99 euros.")).ready()
+    events, record = await shop.ask("what does standard delivery to Cologne cost")
+    assert not record.grounded
+    assert isinstance(events[-1], Done)
+    assert not events[-1].grounded
+    again, _ = await shop.ask("what does standard delivery to Cologne cost")
+    assert path(again) == "small"
+
+
+async def test_best_passage_is_quoted_while_the_model_starts(shop: Shop) -> None:
+    events, _ = await shop.ask("what does standard delivery to Cologne cost")
+    assert path(events) == "passage"
+    assert "4.95 euros" in text(events)
+    assert isinstance(events[0], Meta)
+    assert events[0].degraded == ("small:starting",)
+
+
+async def test_model_that_fails_before_its_first_word_is_replaced_by_the_passage(ready_shop: Shop) -> None:
+    ready_shop.llm._fail_after = 0
+    events, _ = await ready_shop.ask("what does standard delivery to Cologne cost")
+    assert path(events) == "passage"
+    assert ready_shop.tier.state == "down"
+
+
+async def test_model_that_fails_while_it_speaks_ends_the_turn_with_its_error(ready_shop: Shop) -> None:
+    ready_shop.llm._fail_after = 2
+    with pytest.raises(EngineDiedError):
+        await ready_shop.ask("what does standard delivery to Cologne cost")
+
+
+async def test_nothing_found_is_an_honest_abstention(shop: Shop) -> None:
+    events, record = await shop.ask("zzz qqq xxx")
+    assert path(events) == "abstain"
+    assert not record.grounded
+
+
+async def test_out_of_scope_is_an_abstention_whatever_was_found(shop: Shop) -> None:
+    events, _ = await shop.ask("weather joke football")
+    assert path(events) == "abstain"
+
+
+async def test_broken_cache_costs_nothing_but_a_mark(tmp_path: Path) -> None:
+    class Broken(InMemoryCache):
+        async def lookup_exact(self, scope: object, normalized: str) -> None:
+            raise RoomUnavailableError()
+
+    shop = Shop(tmp_path, cache=Broken())
+    events, record = await shop.ask("How long does a refund take?")
+    assert path(events) == "faq"
+    assert record.degraded == ["cache:down"]
+
+
+async def test_dead_encoder_leaves_lexical_search(tmp_path: Path) -> None:
+    class Dead:
+        async def understand(self, text: str) -> None:
+            raise RuntimeError("no encoder")
+
+    shop = Shop(tmp_path, classifier=Dead())
+    events, record = await shop.ask("How long does a refund take?")
+    assert path(events) == "faq"
+    assert "intent_classifier:down" in record.degraded
+
+
+async def test_unknown_collection_and_model_are_the_callers_errors(shop: Shop) -> None:
+    with pytest.raises(UnknownCollectionError):
+        await shop.pipeline.check(shop.request("hi", collection="nope"))
+    with pytest.raises(UnknownModelError):
+        await shop.pipeline.check(shop.request("hi", model="huge"))
+
+
+async def test_forced_model_is_asked_even_where_a_rule_would_answer(ready_shop: Shop) -> None:
+    events, _ = await ready_shop.ask("what does standard delivery to Cologne cost", model="small")
+    assert path(events) == "small"
+
+
+async def test_follow_up_is_never_answered_from_the_cache(shop: Shop) -> None:
+    await shop.ask("How long does a refund take?")
+    events, record = await shop.ask("delivery to Cologne?", "Four days.", "and how long does a refund take?")
+    assert path(events) not in ("exact_cache", "semantic_cache")
+    assert record.path

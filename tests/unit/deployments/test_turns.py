@@ -1,0 +1,112 @@
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.answering.errors import OverloadedError, UnknownCollectionError
+from deployments.answering.protocols import AppStatus
+from deployments.answering.types import Delta, Done, Failed
+from deployments.fakes import InMemoryTurnLog
+from deployments.turns.recorder import Recorder
+from deployments.turns.runner import TurnRunner
+from models.fakes import ScriptedLLM
+from tests.unit.deployments.conftest import Shop
+
+pytestmark = pytest.mark.unit
+GENERATED = "what does standard delivery to Cologne cost"
+
+
+def runner(shop: Shop, recorder: Recorder, max_turns: int = 8) -> TurnRunner:
+    return TurnRunner(
+        shop.pipeline,
+        recorder,
+        max_turns=max_turns,
+        event_buffer=4,
+        turn_timeout_s=5,
+        status=lambda: AppStatus({}, ()),
+    )
+
+
+def recorder(shop: Shop, turn_log: Any = None, **changes: Any) -> Recorder:
+    settings = shop.settings.turn_log.model_copy(update={"flush_interval_s": 0.01} | changes)
+    made = Recorder(turn_log or shop.turn_log, settings, shop.settings.deadlines)
+    made.start()
+    return made
+
+
+async def test_every_turn_is_one_row_also_the_ones_that_were_cut(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path, llm=ScriptedLLM("Standard delivery costs 4.95 euros.", tokens_per_s=50)).ready()
+    turn_recorder = recorder(shop)
+    turns = runner(shop, turn_recorder, max_turns=200)
+
+    async def ask(number: int, leave: bool) -> None:
+        request = shop.request(GENERATED if leave else "How long does a refund take?", turn_id=f"t{number}")
+        async with turns.open(request) as events:
+            async for event in events:
+                if leave and isinstance(event, Delta):
+                    return
+
+    await asyncio.gather(*(ask(number, leave=number % 5 == 0) for number in range(100)))
+    await turns.stop()
+    await turn_recorder.stop()
+    rows = await shop.turn_log.recent("demo", 200)
+    assert len(rows) == 100
+    assert sum(row["outcome"] == "disconnected" for row in rows) == 20
+    assert len(shop.llm.cancelled) == 20
+
+
+async def test_broken_answer_becomes_a_failed_event_without_inner_words(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path).ready()
+    shop.llm._fail_after = 1
+    turn_recorder = recorder(shop)
+    async with runner(shop, turn_recorder).open(shop.request(GENERATED)) as events:
+        seen = [event async for event in events]
+    assert isinstance(seen[-1], Failed)
+    assert seen[-1].code == "engine_died"
+    assert seen[-1].retryable
+    await turn_recorder.stop()
+    assert (await shop.turn_log.recent("demo", 1))[0]["outcome"] == "failed"
+
+
+async def test_full_house_and_unknown_collection_are_refused_at_the_door(shop: Shop) -> None:
+    turn_recorder = recorder(shop)
+    with pytest.raises(OverloadedError):
+        async with runner(shop, turn_recorder, max_turns=0).open(shop.request("hi")):
+            pass
+    with pytest.raises(UnknownCollectionError):
+        async with runner(shop, turn_recorder).open(shop.request("hi", collection="nope")):
+            pass
+    await turn_recorder.stop()
+
+
+async def test_turn_waits_for_a_slow_reader(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path, llm=ScriptedLLM("delivery " * 100)).ready()
+    turn_recorder = recorder(shop)
+    async with runner(shop, turn_recorder).open(shop.request(GENERATED, max_output_tokens=None)) as events:
+        await asyncio.sleep(0.05)
+        seen = [event async for event in events]
+    assert isinstance(seen[-1], Done)
+    await turn_recorder.stop()
+
+
+async def test_turns_wait_while_the_log_is_away_and_the_oldest_go_first(shop: Shop) -> None:
+    class Away(InMemoryTurnLog):
+        is_away = True
+
+        async def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+            if self.is_away:
+                raise ConnectionError("away")
+            await super().append(rows)
+
+    away = Away()
+    turn_recorder = recorder(shop, away, queue_size=3)
+    turns = runner(shop, turn_recorder)
+    for number in range(5):
+        async with turns.open(shop.request("How long does a refund take?", turn_id=f"t{number}")) as events:
+            async for _ in events:
+                pass
+    away.is_away = False
+    await turn_recorder.stop()
+    assert {row["turn_id"] for row in await away.recent("demo", 9)} == {"t2", "t3", "t4"}
