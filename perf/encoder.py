@@ -1,0 +1,224 @@
+"""How good and how fast the encoder and the intent head are: `python -m perf.encoder`.
+
+Intents: Banking77 (a held-out fifth of its training file), and the sample company's questions where its files are
+there, against a peer of the same run (character n-grams with logistic regression). Prints a table; the last line is
+one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.bundled import ensure_encoder
+from models.embedder import BertEmbedder
+from models.intent_head import load_examples, train_intent_head
+from models.protocols import OUT_OF_SCOPE
+
+_ROOT = Path(__file__).parents[1]
+_BANKING77 = _ROOT.parent / "shared" / "data" / "banking77" / "train.csv"
+_COMPANY_INTENTS = _ROOT / "cluster" / "sample_company" / "intents.yaml"
+_COMPANY_QUESTIONS = _ROOT / "perf" / "data" / "company_questions.jsonl"
+_SURE = 0.9  # confidence from which a rule would answer
+
+# Question to (label, confidence), for many at once.
+Classify = Callable[[Sequence[str]], list[tuple[str, float]]]
+Train = Callable[[dict[str, list[str]]], Classify]
+
+
+@dataclass(frozen=True, slots=True)
+class IntentScore:
+    """One classifier on one set of questions; shares are 0-1. The truth "" means that no rule should answer."""
+
+    questions: str
+    classifier: str
+    n: int
+    accuracy: float  # of the label at any confidence, over the questions that have one
+    sure_coverage: float  # share of all questions answered at confidence >= 0.9, out of scope aside
+    sure_precision: float  # share of those that are right
+    mean_confidence: float  # equals accuracy where confidence is honest
+
+
+def score(name: str, classifier: str, truths: Sequence[str], predictions: list[tuple[str, float]]) -> IntentScore:
+    labels = np.array([label for label, _ in predictions])
+    confidences = np.array([confidence for _, confidence in predictions])
+    truth = np.array(truths)
+    labelled = truth != ""
+    right = labels == truth
+    sure = (confidences >= _SURE) & (labels != OUT_OF_SCOPE)
+    return IntentScore(
+        questions=name,
+        classifier=classifier,
+        n=len(truths),
+        accuracy=float(right[labelled].mean()) if labelled.any() else float("nan"),
+        sure_coverage=float(sure.mean()),
+        sure_precision=float(right[sure].mean()) if sure.any() else float("nan"),
+        mean_confidence=float(confidences[labelled].mean()) if labelled.any() else float("nan"),
+    )
+
+
+def trainers(embedder: BertEmbedder) -> dict[str, Train]:
+    def encoder(examples: dict[str, list[str]]) -> Classify:
+        head = train_intent_head(embedder, examples)
+        return lambda texts: [(p.label, p.confidence) for p in head.predict(embedder.embed_queries(texts))]
+
+    return {"encoder + head": encoder, "character n-grams": _train_ngrams}
+
+
+def _train_ngrams(examples: dict[str, list[str]]) -> Classify:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts = [text for group in examples.values() for text in group]
+    labels = [label for label, group in examples.items() for _ in group]
+    vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(1, 4), sublinear_tf=True, min_df=1)
+    pipeline = make_pipeline(vectorizer, LogisticRegression(C=20.0, max_iter=300, tol=1e-3)).fit(texts, labels)
+
+    def classify(questions: Sequence[str]) -> list[tuple[str, float]]:
+        probabilities = pipeline.predict_proba(questions)
+        best = probabilities.argmax(axis=1)
+        return [(str(pipeline.classes_[i]), float(row[i])) for i, row in zip(best, probabilities, strict=True)]
+
+    return classify
+
+
+def measure_banking77(train: dict[str, Train], per_intent: int | None) -> list[IntentScore]:
+    """A fifth held out at random; `per_intent` limits the training examples to what a company might write."""
+    with _BANKING77.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    order = np.random.default_rng(0).permutation(len(rows))
+    held_out, rest = order[: len(rows) // 5], order[len(rows) // 5 :]
+    examples: dict[str, list[str]] = {}
+    for i in rest:
+        group = examples.setdefault(rows[i]["category"], [])
+        if per_intent is None or len(group) < per_intent:
+            group.append(rows[i]["text"])
+    texts = [rows[i]["text"] for i in held_out]
+    truths = [rows[i]["category"] for i in held_out]
+    name = "banking77" if per_intent is None else f"banking77, {per_intent} per intent"
+    return [score(name, kind, truths, make(examples)(texts)) for kind, make in train.items()]
+
+
+def measure_company(train: dict[str, Train]) -> list[IntentScore]:
+    examples = load_examples(_COMPANY_INTENTS)
+    rows = [json.loads(line) for line in _COMPANY_QUESTIONS.read_text("utf-8").splitlines() if line.strip()]
+    scores = []
+    for kind, make in train.items():
+        classify = make(examples)
+        for language in sorted({row["language"] for row in rows}):
+            chosen = [row for row in rows if row["language"] == language]
+            truths = [str(row["expect"].get("intent") or "") for row in chosen]
+            predictions = classify([row["question"] for row in chosen])
+            scores.append(score(f"company, {language}", kind, truths, predictions))
+    return scores
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """One setting of the encoder on this machine."""
+
+    precision: str
+    threads: int
+    query_ms: float  # median, one question of about 12 tokens at a time
+    passages_per_s: float  # of about 100 tokens, 32 at a time
+
+
+_QUERY = "Where is my parcel, it should have come on Monday"
+_PASSAGE = (
+    "Returns are accepted within 30 days of delivery if the item is unused and in its original packaging. Refunds are "
+    "issued to the original payment method within five business days. Sale items are excluded. Shipping fees are not "
+    "refunded unless the return is due to our error. Contact the service desk with your order number before you send "
+    "anything back, and keep the receipt until the refund has arrived. "
+)
+
+
+def measure_speed(embedder: BertEmbedder, precision: str, threads: int) -> Speed:
+    passages = [_PASSAGE + str(n) for n in range(32)]
+    return Speed(
+        precision,
+        threads,
+        query_ms=1000 * _median_s(lambda: embedder.embed_queries([_QUERY]), 30),
+        passages_per_s=len(passages) / _median_s(lambda: embedder.embed_passages(passages), 5),
+    )
+
+
+def _median_s(call: Callable[[], Any], repeats: int) -> float:
+    call()  # the first one warms up
+    durations_s = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        call()
+        durations_s.append(time.perf_counter() - started)
+    return float(np.median(durations_s))
+
+
+def _print_tables(scores: list[IntentScore], speeds: list[Speed]) -> None:
+    print(
+        f"{'questions':<26}{'classifier':<20}{'n':>6}{'accuracy':>10}{'cov@0.9':>10}{'prec@0.9':>10}{'mean conf':>11}"
+    )
+    for s in scores:
+        print(
+            f"{s.questions:<26}{s.classifier:<20}{s.n:>6}{s.accuracy:>10.3f}{s.sure_coverage:>10.3f}"
+            f"{s.sure_precision:>10.3f}{s.mean_confidence:>11.3f}"
+        )
+    print(f"\n{'precision':<12}{'threads':>8}{'query ms':>10}{'passages/s':>12}")
+    for speed in speeds:
+        print(f"{speed.precision:<12}{speed.threads:>8}{speed.query_ms:>10.1f}{speed.passages_per_s:>12.1f}")
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m perf.encoder", description=__doc__)
+    parser.add_argument("--encoder", help="encoder folder or hub id (default: the bundled one)")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="for the intents")
+    options = parser.parse_args()
+    model = options.encoder or str(ensure_encoder(_ROOT / ".raydesk" / "models", print))
+
+    speeds = []
+    for precision in ("fp32", "bf16"):
+        for threads in (1, 2):
+            speeds.append(measure_speed(BertEmbedder(model, precision=precision, threads=threads), precision, threads))
+    embedder = BertEmbedder(model, precision=options.precision, threads=2)
+    train = trainers(embedder)
+    scores: list[IntentScore] = []
+    if _BANKING77.is_file():
+        scores += measure_banking77(train, None) + measure_banking77(train, 12)
+    else:
+        print(f"left out: Banking77, there is no {_BANKING77}")
+    if _COMPANY_INTENTS.is_file() and _COMPANY_QUESTIONS.is_file():
+        scores += measure_company(train)
+    else:
+        print(f"left out: the sample company, which needs {_COMPANY_INTENTS} and {_COMPANY_QUESTIONS}")
+
+    _print_tables(scores, speeds)
+    result = {
+        "benchmark": "encoder",
+        "commit": _commit(),
+        "machine": platform.platform(),
+        "encoder": embedder.identity,
+        "intents": [asdict(each) for each in scores],
+        "speed": [asdict(each) for each in speeds],
+    }
+    # NaN ("no such questions") is not JSON
+    print(json.dumps(json.loads(json.dumps(result), parse_constant=lambda _: None)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Every embedder: the shipped fake and the bundled encoder."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from models.fakes import HashEmbedder
+from models.protocols import Embedder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.conformance
+
+TEXTS = ["Where is my parcel?", "怎么申请退款?", "", "refund " * 2000, "naïve 🙂 emoji", "Where is my parcel?"]
+
+
+@pytest.fixture(scope="module", params=["hash", "bert-fp32", "bert-bf16"])
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    if request.param == "hash":
+        return HashEmbedder()
+    from models.embedder import BertEmbedder
+
+    folder: Path = request.getfixturevalue("bundled_encoder")
+    return BertEmbedder(str(folder), precision="bf16" if request.param == "bert-bf16" else "fp32")
+
+
+def test_vectors_are_float32_units(embedder: Embedder) -> None:
+    for vectors in (embedder.embed_queries(TEXTS), embedder.embed_passages(TEXTS)):
+        assert vectors.shape == (len(TEXTS), embedder.dim)
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-5)
+
+
+def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
+    for vectors in (embedder.embed_queries([]), embedder.embed_passages([])):
+        assert vectors.shape == (0, embedder.dim)
+        assert vectors.dtype == np.float32
+
+
+def test_a_text_means_the_same_in_any_company(embedder: Embedder) -> None:
+    together = embedder.embed_queries([*TEXTS, *(f"question {n}" for n in range(70))])
+    for index in (0, 1, 4):
+        alone = embedder.embed_queries([TEXTS[index]])[0]
+        assert alone @ together[index] > 0.999
+
+
+def test_equal_texts_are_nearest(embedder: Embedder) -> None:
+    vectors = embedder.embed_passages(TEXTS)
+    assert vectors[0] @ vectors[5] > 0.999
+    assert vectors[0] @ vectors[1] < 0.99
+
+
+def test_threads_may_share_one(embedder: Embedder) -> None:
+    texts = [f"question number {n} about my order" for n in range(16)]
+    expected = embedder.embed_queries(texts)
+    with ThreadPoolExecutor(4) as pool:
+        found = np.concatenate(list(pool.map(lambda text: embedder.embed_queries([text]), texts)))
+    assert (found * expected).sum(axis=1).min() > 0.999
+
+
+def test_identity_is_stable_and_tells_embedders_apart(embedder: Embedder) -> None:
+    assert embedder.identity
+    assert embedder.identity == embedder.identity
+    assert embedder.identity != HashEmbedder(embedder.dim + 1).identity
+
+
+def test_bert_identity_covers_weights_and_recipe(bundled_encoder: Path) -> None:
+    from models.embedder import _fingerprint
+
+    recipe = ("mean", "query: ", "passage: ", "512", "fp32")
+    others = [(*recipe[:n], "other", *recipe[n + 1 :]) for n in range(len(recipe))]
+    prints = {_fingerprint(bundled_encoder, each) for each in (recipe, *others)}
+    assert len(prints) == 6
+    assert _fingerprint(bundled_encoder, recipe) in prints
+
+
+def test_bert_knows_meaning_across_languages(bundled_encoder: Path) -> None:
+    from models.embedder import BertEmbedder
+
+    embedder = BertEmbedder(str(bundled_encoder))
+    passages = embedder.embed_passages(["退款会在五个工作日内到账", "我们的门店周末不营业", "如何重置登录密码"])
+    (query,) = embedder.embed_queries(["How long does a refund take?"])
+    assert int(np.argmax(passages @ query)) == 0
+
+
+def test_bert_errors_say_what_to_do(bundled_encoder: Path, tmp_path: Path) -> None:
+    from models.embedder import BertEmbedder, ModelLoadError
+
+    with pytest.raises(ModelLoadError, match="512 positions"):
+        BertEmbedder(str(bundled_encoder), max_tokens=513)
+    with pytest.raises(ModelLoadError, match="neither a folder nor a model id"):
+        BertEmbedder(str(tmp_path / "no" / "such" / "folder"))
+    with pytest.raises(ModelLoadError, match=r"no config\.json"):
+        BertEmbedder(str(tmp_path))

@@ -1,0 +1,17 @@
+"""Fixtures for more than one room of the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from models.bundled import ensure_encoder
+
+_MODELS = Path(__file__).parents[1] / ".raydesk" / "models"
+
+
+@pytest.fixture(scope="session")
+def bundled_encoder() -> Path:
+    """The bundled encoder's folder; built by the first run (20 s and a download), found by all others."""
+    return ensure_encoder(_MODELS, print)
