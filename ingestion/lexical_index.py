@@ -1,0 +1,102 @@
+"""BM25 over chunks, by tantivy. Words are cut and stemmed before they get there; Chinese is segmented by rjieba."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import rjieba
+import tantivy
+
+Field = Literal["words", "question"]
+
+_TOKEN = re.compile(r"[^\W_]+(?:[.'-][^\W_]+)*")
+_CJK = re.compile(r"[\u3400-\u9fff]")
+# Of questions only: "How do I …" would find whatever else is asked that way.
+_STOP_WORDS = frozenset(
+    (  # noqa: SIM905
+        "a about am an and any are as at be been but by can could did do does for from get had has have hi hello how i "
+        "if in into is it its just me my of on or our please shall should so than that the their them then there they "
+        "this to want was we were what when where which who why will with would you your i'm i'd i've it's what's "
+        "的 了 吗 呢 吧 啊 我 你 您 我们 你们 是 在 有 和 与 就 都 也 还 要 想 请 请问 怎么 怎样 怎么样 如何 什么 "
+        "哪 哪些 哪里 能 可以 会 这 那 个 一下 为什么 多少"
+    ).split()
+)
+_MAX_QUERY_TERMS = 64  # of a pasted page only the beginning is searched for
+_WRITER_BYTES = 50_000_000
+
+
+def tokens(text: str) -> list[str]:
+    """Lower-case words; Latin ones stemmed (Snowball English), Chinese ones segmented."""
+    return _stemmed(_words(text))
+
+
+def query_terms(text: str) -> list[str]:
+    """The words worth searching for, each once; all of them if the text has no others."""
+    words = _words(text)
+    return list(dict.fromkeys(_stemmed([word for word in words if word not in _STOP_WORDS] or words)))
+
+
+def _words(text: str) -> list[str]:
+    found: list[str] = []
+    for token in _TOKEN.findall(text.lower().replace("’", "'")):
+        if _CJK.search(token):
+            found.extend(word for word in rjieba.cut_for_search(token) if _TOKEN.fullmatch(word))
+        else:
+            found.append(token)
+    return found
+
+
+def _stemmed(words: list[str]) -> list[str]:
+    return list(_stemmer().analyze(" ".join(words)))  # leaves other scripts as they are
+
+
+class LexicalIndex:
+    """Row numbers by BM25. Opened read-only; searches are thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._index = tantivy.Index.open(str(folder))
+        self._index.config_reader(reload_policy="manual", num_warmers=0)  # no thread that watches for changes
+        self._searcher = self._index.searcher()
+
+    def search(self, text: str, top_k: int, field: Field = "words") -> list[tuple[int, float]]:
+        """(row, BM25 score), best first."""
+        terms = [self._term(field, word) for word in query_terms(text)[:_MAX_QUERY_TERMS]]
+        if not terms:
+            return []
+        hits = self._searcher.search(tantivy.Query.boolean_query(terms), top_k).hits
+        rows = self._searcher.fast_field_values("row", [address for _, address in hits])
+        return [(int(row), float(score)) for row, (score, _) in zip(rows, hits, strict=True)]
+
+    def _term(self, field: Field, word: str) -> tuple[Any, Any]:
+        return tantivy.Occur.Should, tantivy.Query.term_query(self._index.schema, field, word)
+
+
+def build_lexical_index(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
+    """Row n is the n-th (text, question); the question is empty where there is none."""
+    folder.mkdir(parents=True)
+    schema = tantivy.SchemaBuilder()
+    schema.add_text_field("words", stored=False, tokenizer_name="whitespace")
+    schema.add_text_field("question", stored=False, tokenizer_name="whitespace")
+    schema.add_integer_field("row", stored=False, indexed=False, fast=True)
+    index = tantivy.Index(schema.build(), path=str(folder))
+    writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
+    for row, (text, question) in enumerate(texts):
+        words, asked = " ".join(tokens(text)), " ".join(tokens(question))
+        writer.add_document(tantivy.Document(words=[words], question=[asked], row=row))
+    writer.commit()
+    writer.wait_merging_threads()
+
+
+_PER_THREAD = threading.local()
+
+
+def _stemmer() -> Any:
+    """One a thread: an analyzer refuses two callers at once."""
+    if not hasattr(_PER_THREAD, "stemmer"):
+        builder = tantivy.TextAnalyzerBuilder(tantivy.Tokenizer.whitespace())
+        _PER_THREAD.stemmer = builder.filter(tantivy.Filter.stemmer("english")).build()
+    return _PER_THREAD.stemmer

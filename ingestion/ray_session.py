@@ -1,0 +1,71 @@
+"""The Ray that a job runs on: the one that is there, or a small one of its own for as long as the job takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from ray.data import DataContext
+
+_OBJECT_STORE_BYTES = 256 * 1024**2  # texts and vectors in flight; Ray would take a third of the memory
+_SHORT = Path("/tmp")  # noqa: S108 - unix sockets have paths of at most 107 characters; TMPDIR may be long
+
+
+@contextmanager
+def ray_session(concurrency: int) -> Iterator[None]:
+    """Joins the Ray of this process, then that of RAY_ADDRESS; ends only what it began."""
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+        return
+    with _own_ray(concurrency):
+        yield
+
+
+@contextmanager
+def _own_ray(concurrency: int) -> Iterator[None]:
+    folder = tempfile.mkdtemp(prefix="rd-", dir=_SHORT if _SHORT.is_dir() else None)
+    try:
+        ray.init(
+            address="local",
+            # Shares for scheduling, not cores: reading goes on while the embedders hold theirs.
+            num_cpus=max(os.cpu_count() or 1, concurrency + 1),
+            object_store_memory=_OBJECT_STORE_BYTES,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=folder,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)  # its processes may still be writing their last lines of log
+
+
+@contextmanager
+def quiet_data(show_bars: bool) -> Iterator[None]:
+    """Ray Data's own bars and plans only where somebody sits; our progress is told by stages."""
+    context, logger = DataContext.get_current(), logging.getLogger("ray.data")
+    options = context.execution_options
+    before = context.enable_progress_bars, context.print_on_execution_start, options.preserve_order, logger.level
+    context.enable_progress_bars = show_bars
+    context.print_on_execution_start = False
+    options.preserve_order = True  # so that a run over the same files gives the same version
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        context.enable_progress_bars, context.print_on_execution_start, options.preserve_order, level = before
+        logger.setLevel(level)

@@ -1,0 +1,83 @@
+"""What a run did: counts, seconds and rejects; for people in the terminal and for machines beside the version."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from ingestion.document import Reject
+
+_SHOWN_REJECTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    tenant: str
+    collection: str
+    version: str
+    embedder_identity: str
+    started_at: str  # ISO 8601, UTC
+    files: int
+    documents: int  # kept: without rejects and duplicates; a pair is a document
+    qa_pairs: int
+    passages: int
+    duplicates: int  # documents that said what another one says
+    reused_vectors: int  # chunks whose vectors the published version had
+    embedded: int  # chunks whose vectors were made
+    rejects: tuple[Reject, ...] = ()
+    notes: tuple[str, ...] = ()  # what its reader should know
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+
+    @property
+    def chunks(self) -> int:
+        return self.qa_pairs + self.passages
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the rejects, which have a file of their own, and without the version, which it lies in."""
+        content = asdict(self)
+        del content["version"]
+        content["rejects"] = len(self.rejects)
+        content["chunks"] = self.chunks
+        return content
+
+
+def reject_share(documents: int, rejects: int) -> float:
+    return rejects / (documents + rejects) if rejects else 0.0
+
+
+def as_table(report: IngestReport) -> RenderableType:
+    table = Table(
+        title=f"{report.tenant}/{report.collection} {report.version}", show_header=False, title_justify="left"
+    )
+    table.add_column()
+    table.add_column(justify="right")
+    rows = {
+        "files": report.files,
+        "documents": report.documents,
+        "  of these question-answer pairs": report.qa_pairs,
+        "passages": report.passages,
+        "duplicates left out": report.duplicates,
+        "vectors reused": report.reused_vectors,
+        "chunks embedded": report.embedded,
+        "rejected": len(report.rejects),
+    }
+    for name, count in rows.items():
+        table.add_row(name, str(count))
+    for stage, seconds in report.seconds.items():
+        table.add_row(f"seconds: {stage}", f"{seconds:.1f}")
+    return Group(table, *(f"Note: {note}" for note in report.notes), *rejects_as_table(report.rejects))
+
+
+def rejects_as_table(rejects: Sequence[Reject]) -> list[RenderableType]:
+    """No table where there are none."""
+    if not rejects:
+        return []
+    table = Table("rejected", "reason", title_justify="left")
+    for reject in rejects[:_SHOWN_REJECTS]:
+        table.add_row(reject.source, reject.reason)
+    more = len(rejects) - _SHOWN_REJECTS
+    return [table, f"and {more} more"] if more > 0 else [table]
