@@ -1,0 +1,119 @@
+"""The console command `raydesk`. Only reads arguments: each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="raydesk",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="""Raydesk: self-hosted customer-service answering on Ray Serve.
+
+    \b
+    raydesk serve --sample            start here, with the sample company, and open http://127.0.0.1:8000/
+    raydesk status                    what runs in this folder
+    raydesk ingest apply ...          publish documents as a collection
+    raydesk keys create ...           make an API key, for other machines to use
+    raydesk stop                      end what `raydesk serve` started
+
+    All commands work on the current folder: its settings file, and its .raydesk folder with models, knowledge, the
+    turn log and logs. `make serve` sets everything up first.""",
+)
+keys = typer.Typer(no_args_is_help=True, help="API keys: needed as soon as others than this machine may ask.")
+app.add_typer(keys, name="keys")
+
+StateOption = Annotated[Path, typer.Option("--state", help="Folder of models, knowledge, logs and process state.")]
+DEFAULT_STATE = Path(".raydesk")
+
+
+@app.command()
+def serve(
+    settings: Annotated[Path, typer.Option("--settings", help="Settings file (YAML).")] = Path("cluster/local.yaml"),
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="HTTP port; all others are chosen.")] = 8000,
+    sample: Annotated[bool, typer.Option("--sample", help="Publish the sample company's knowledge first.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready; 'raydesk stop' ends it.")] = False,
+    state: StateOption = DEFAULT_STATE,
+    memory_check: Annotated[bool, typer.Option(help="Refuse to start when memory is short.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show how long every step takes.")] = False,
+) -> None:
+    """Start Ray, Valkey and the application, and keep watch until Ctrl-C.
+
+    Missing models and a missing intent head are built first. It is ready when rules, curated answers and cached
+    answers work; language models follow, and a line tells when each writes. Logs are in .raydesk/logs.
+    """
+    from cluster.launcher import ServeOptions
+    from cluster.launcher import serve as launch
+
+    if detach:
+        from cluster.detached import serve_detached
+
+        arguments = [argument for argument in sys.argv[1:] if argument != "--detach"]
+        raise typer.Exit(serve_detached(state, arguments))
+    raise typer.Exit(launch(ServeOptions(settings, port, state, sample, memory_check, verbose)))
+
+
+@app.command()
+def stop(state: StateOption = DEFAULT_STATE) -> None:
+    """End what 'raydesk serve' started in this folder, and only that."""
+    from cluster.detached import stop_running
+
+    raise typer.Exit(stop_running(state))
+
+
+@app.command()
+def status(state: StateOption = DEFAULT_STATE) -> None:
+    """Say what runs in this folder: rooms, language models, addresses. Status 1 when nothing does."""
+    from cluster.detached import print_status
+
+    raise typer.Exit(print_status(state))
+
+
+@keys.command("create")
+def create(
+    key_id: Annotated[str, typer.Option("--id", help="Name of the key, shown in logs.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="The tenant that the key speaks for.")],
+    audience: Annotated[list[str], typer.Option("--audience", help="May be given more than once.")] = ["public"],  # noqa: B006
+) -> None:
+    """Make an API key: it is shown once, and only its hash goes into the settings file."""
+    from pydantic import ValidationError
+
+    from cluster.keys import create_key
+
+    try:
+        new = create_key(key_id, tenant, audience)
+    except ValidationError as error:
+        for item in error.errors():
+            typer.echo(f"{'.'.join(map(str, item['loc']))}: {item['msg']}", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(f"The key, shown only now:\n\n  {new.secret}\n")
+    typer.echo(f"Add this to the settings file and start again:\n\n{new.yaml}")
+    typer.echo("Clients send it as the header 'Authorization: Bearer <key>'.")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    short_help="Publish documents as a collection (raydesk ingest --help).",
+)
+def ingest(context: typer.Context) -> None:
+    """Passed on as it is: reading documents has a command line of its own, which is slow to import."""
+    from cluster.detached import join_running_ray
+
+    join_running_ray(DEFAULT_STATE)
+    from ingestion.__main__ import app as ingestion_app
+
+    ingestion_app(args=context.args, prog_name="raydesk ingest")
+
+
+def main() -> None:
+    app()
+
+
+if __name__ == "__main__":
+    main()
