@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 KEY = "raydesk:cache:"
 STREAM = "raydesk:cache-changes"
 STREAM_LENGTH = 10_000
+FOLLOW_INTERVAL_S = 0.5  # polled: a blocking read would hold a connection, and swallow a cancellation
 CANDIDATES = 8  # nearest stored questions that are verified
 
 
@@ -52,6 +53,7 @@ class SemanticCache:
         self._local: OrderedDict[str, tuple[float, CachedAnswer]] = OrderedDict()  # key → (expires at, answer)
         self._index = _ScopedIndex(settings.max_entries)
         self._follower: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Rebuilds the index from Redis, then follows what the other replicas store. Again is no harm."""
@@ -65,6 +67,7 @@ class SemanticCache:
         self._follower = asyncio.create_task(self._follow(last))
 
     async def stop(self) -> None:
+        self._stopping = True
         if self._follower is not None:
             self._follower.cancel()
             await asyncio.gather(self._follower, return_exceptions=True)
@@ -154,15 +157,15 @@ class SemanticCache:
 
     async def _follow(self, last: bytes) -> None:
         """Own changes come by, too; adding what is there changes nothing."""
-        while True:
+        while not self._stopping:
             try:
-                for _, changes in await self._redis.xread({STREAM: last}, count=200, block=2000) or []:
+                for _, changes in await self._redis.xread({STREAM: last}, count=200) or []:
                     for change_id, change in changes:
                         await self._apply(change)
                         last = change_id
             except redis.RedisError as error:
                 log.warning("cache_store_away", error=str(error))
-                await asyncio.sleep(1.0)
+            await asyncio.sleep(FOLLOW_INTERVAL_S)
 
     async def _apply(self, change: dict[bytes, bytes]) -> None:
         key = change[b"key"].decode()

@@ -7,14 +7,17 @@ exactly one replica.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import clickhouse_connect
 
 from deployments.settings import TurnLogSettings
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # (column, ClickHouse type); the order is the table's. A turn written twice (a retried insert) collapses by its key.
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -72,8 +75,9 @@ class TurnLog:
     async def count(self, tenant: str) -> int:
         return await self._run(self._count, tenant)
 
-    async def _run(self, function: Any, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
+    async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
         names = [name for name, _ in COLUMNS]

@@ -1,4 +1,7 @@
-"""What a language model is told. Pure. Retrieved text is data: it stands between marks and never in the system message."""
+"""What a language model is told. Pure.
+
+Retrieved text is data: it stands between marks and never in the system message.
+"""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ _SPACE = re.compile(r"\s+")
 _CLOSING = " .?!。？！…~～,，;；"
 # A question that leans on what was said before: only these short ones are joined with the previous question.
 _FOLLOW_UP = re.compile(
-    r"^(and|but|so|or|also|what about|how about|what if|then)\b|\b(it|its|that one|this one|them|those|these|the other one)\b"
+    r"^(and|but|so|or|also|what about|how about|what if|then)\b"
+    r"|\b(it|its|that one|this one|them|those|these|the other one)\b"
     r"|^(那|那么|还有|如果|另外|它|这个|那个)|(它|这个|那个|这种|那种)|呢[?？]?$",
     re.IGNORECASE,
 )

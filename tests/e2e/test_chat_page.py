@@ -1,0 +1,153 @@
+"""The chat page in a real headless Chromium, against the running application with the sample company's knowledge.
+
+`app_url` (session fixture) is the address of an application whose rooms are ready.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+pytestmark = pytest.mark.e2e
+
+FAQ_QUESTION = "How much does express delivery cost?"
+CHINESE_QUESTION = "收到商品后多少天内可以退货？"
+CHROMIUM_ARGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+ANSWER_MS = 60_000  # a small model on a busy CPU
+CACHED = re.compile(r"^(exact|semantic)_cache$")
+ANSWERED = re.compile(r"^(faq|rule|passage|small|large|exact_cache|semantic_cache)$")
+REPORT_VIOLATIONS = """
+    document.addEventListener("securitypolicyviolation", (event) =>
+        console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
+"""
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.fail("no Chromium: install it, e.g. with 'apt-get install -y chromium'")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, app_url: str) -> Iterator[OpenPage]:
+    """Opens the page in a fresh profile; at the end nothing may have been complained about in its console."""
+    complaints: list[str] = []
+    contexts: list[Any] = []
+
+    def listen(message: Any) -> None:
+        # While a room starts, /readyz is a 503 on purpose, which Chromium reports for every poll.
+        if message.type in ("error", "warning") and "/readyz" not in message.location["url"]:
+            complaints.append(message.text)
+
+    def opened(**options: Any) -> Page:
+        contexts.append(browser.new_context(**({"locale": "en-US"} | options)))
+        page: Page = contexts[-1].new_page()
+        page.on("console", listen)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.add_init_script(REPORT_VIOLATIONS)
+        page.goto(app_url)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def ask(page: Page, question: str) -> Locator:
+    """Asks and waits; gives the answer's article."""
+    page.get_by_role("textbox", name=re.compile("question|问题")).fill(question)
+    page.keyboard.press("Enter")
+    answer = page.locator("article.theirs").last
+    expect(answer).to_have_attribute("aria-busy", "false", timeout=ANSWER_MS)
+    expect(answer.locator(".failure")).to_have_count(0)
+    return answer
+
+
+def test_a_question_is_answered_with_path_source_and_times(open_page: OpenPage) -> None:
+    page = open_page()
+    answer = ask(page, FAQ_QUESTION)
+    expect(answer.locator(".text")).to_contain_text(re.compile(r"\w{3}"))
+    expect(answer.locator(".badge")).to_have_attribute("data-path", ANSWERED)
+    expect(answer.locator(".source")).not_to_have_count(0)
+    expect(answer.locator(".source-title").first).to_contain_text(re.compile(r"\w"))
+    expect(answer.locator(".ttft")).to_have_text(re.compile(r"^First word [\d.]+ m?s$"))
+    first_ms = float(answer.locator(".ttft").get_attribute("data-ms") or "nan")
+    total_ms = float(answer.locator(".total").get_attribute("data-ms") or "nan")
+    assert 0 <= first_ms <= total_ms
+
+
+def test_the_same_question_again_comes_from_the_cache_with_the_same_sources(open_page: OpenPage) -> None:
+    page = open_page()
+    first = ask(page, FAQ_QUESTION)
+    sources = first.locator(".source").all_inner_texts()
+    page.get_by_role("button", name="New chat").click()
+    second = ask(page, FAQ_QUESTION)
+    expect(second.locator(".badge")).to_have_attribute("data-path", CACHED)
+    expect(second.locator(".badge")).to_have_text("Cache")
+    assert second.locator(".source").all_inner_texts() == sources
+
+
+def test_a_chinese_question_is_answered_in_chinese(open_page: OpenPage) -> None:
+    page = open_page(locale="zh-CN")
+    expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
+    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+    answer = ask(page, CHINESE_QUESTION)
+    expect(answer.locator(".text")).to_contain_text(re.compile(r"[\u4e00-\u9fff]{4}"))
+
+
+def test_a_phone_needs_no_horizontal_scrolling(open_page: OpenPage) -> None:
+    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, color_scheme="dark")
+    assert overflow(page) == 0
+    ask(page, FAQ_QUESTION)
+    assert overflow(page) == 0
+    expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
+
+
+def overflow(page: Page) -> int:
+    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return width
+
+
+def test_a_first_question_can_be_picked(open_page: OpenPage) -> None:
+    page = open_page()
+    starters = page.locator(".starter")
+    expect(starters).to_have_count(4)
+    question = starters.first.inner_text()
+    starters.first.press("Enter")  # by keyboard
+    expect(page.locator("article.mine")).to_have_text(question)
+    expect(page.locator("article.theirs")).to_have_attribute("aria-busy", "false", timeout=ANSWER_MS)
+    expect(page.locator("#welcome")).to_be_hidden()
+
+
+def test_the_language_of_the_page_can_be_changed_and_is_kept(open_page: OpenPage) -> None:
+    page = open_page()
+    page.get_by_role("button", name="切换到中文").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+    page.reload()
+    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+
+
+def test_the_page_says_that_the_service_is_ready(open_page: OpenPage) -> None:
+    expect(open_page().locator("#status")).to_have_attribute("data-state", re.compile("^(ready|partial)$"))
