@@ -11,8 +11,8 @@ _CJK = re.compile(r"[\u3400-\u9fff]+")
 STOP_WORDS = frozenset(
     (  # noqa: SIM905
         "a an and are as at be been but by can could do does did for from get had has have how i if in is it its me "
-        "my no not of on or our shall should so than that the their them then there these they this to us was we were what "
-        "when where which who why will with would you your am please"
+        "my no not of on or our shall should so than that the their them then there these they this to us was we "
+        "were what when where which who why will with would you your am please"
     ).split()
 )
 # Characters that carry grammar, not content; a bigram of two of them says nothing.
