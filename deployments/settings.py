@@ -161,6 +161,11 @@ class TierSettings(Branch):
     evidence_chunks: int = Field(
         3, ge=1, description="Most chunks of evidence in a prompt; a very small model follows one best."
     )
+    supported_only: bool = Field(
+        False,
+        description="Whether a sentence is sent only once a source supports it. A very small model invents, and needs "
+        "that; of others words are sent as they come, and the end of the answer says whether all had a source.",
+    )
     first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token, seconds.")
     inter_token_timeout_s: float = Field(10.0, gt=0, description="Longest pause within an answer, seconds.")
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")

@@ -9,19 +9,12 @@ from __future__ import annotations
 import re
 
 from deployments.answering.types import Path
-from deployments.answering.words import words
+from deployments.answering.words import is_negated, without_a_not_a, words
 
 CACHEABLE_PATHS: frozenset[Path] = frozenset({"faq", "small", "large", "cloud"})
 
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _CHINESE_NUMBER = re.compile(r"[一二两三四五六七八九十百千万半]+(?=[天日个次元块年月周件台折小分岁期倍])")
-_NEGATION = re.compile(
-    r"\b(not|no|never|without|cannot|can't|cant|won't|don't|doesn't|isn't|aren't|didn't|haven't|unable|except|unless)\b"
-    r"|不|没|无|未|非|别|勿"
-)
-# Chinese yes-no questions ("能不能", "有没有") hold a 不 or 没 that negates nothing; nor does it in these words.
-_A_NOT_A = re.compile(r"(.)[不没]\1")
-_NO_NEGATION = re.compile(r"无线|无理由|不锈钢|差不多|不好意思")
 # Words whose exchange turns a question round; each of a pair must be in both questions or in neither.
 _OPPOSITES = tuple(
     tuple(re.compile(side) for side in pair)
@@ -52,7 +45,7 @@ def same_question(asked: str, stored: str) -> bool:
     first, second = _plain(asked), _plain(stored)
     return (
         _numbers(first) == _numbers(second)
-        and _negations(first) == _negations(second)
+        and is_negated(first) == is_negated(second)
         and all(_sides(pair, first) == _sides(pair, second) for pair in _OPPOSITES)
         and _jaccard(words(first), words(second)) >= _LEAST_SHARED_WORDS
     )
@@ -76,15 +69,11 @@ def contradicts(asked: str, curated: str) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _A_NOT_A.sub(r"\1", text.casefold())
+    return without_a_not_a(text.casefold())
 
 
 def _numbers(text: str) -> frozenset[str]:
     return frozenset(_NUMBER.findall(text)) | frozenset(_CHINESE_NUMBER.findall(text))
-
-
-def _negations(text: str) -> bool:
-    return bool(_NEGATION.search(_NO_NEGATION.sub("", text)))
 
 
 def _sides(pair: tuple[re.Pattern[str], ...], text: str) -> tuple[bool, bool]:

@@ -1,50 +1,132 @@
 """Which sources an answer rests on. Pure.
 
-A generated sentence is supported by the chunk that holds most of its content words. Word overlap is a coarse measure,
-but a transparent one that works in both languages and needs no second model.
+A sentence is supported when one stretch of one source, a sentence or two that follow one another, holds most of its
+content words and all of its numbers, and denies what it denies. Word overlap is a coarse measure, but a transparent one
+that works in both languages and needs no second model.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from deployments.answering.types import Citation, RetrievedChunk
-from deployments.answering.words import coverage, words
+from deployments.answering.words import coverage, is_negated, words
 from ingestion.chunk import Chunk
+from models.protocols import GenerationEnd, TextDelta
 
-LEAST_SUPPORT = 0.5  # share of a sentence's content words that its source must hold
+LEAST_SUPPORT = 0.7  # share of a sentence's content words that its source must hold
 QUOTE_CHARS = 280  # shown with a citation
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？\n])\s*")
+# Behind a full stop there has to be a space, or "4.90" would end a sentence.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class Grounding:
     citations: tuple[Citation, ...]
-    is_grounded: bool  # every sentence with content has a source, and every number stands in the evidence
+    is_grounded: bool  # every sentence with content is supported
 
 
-def ground(answer: str, chunks: Sequence[RetrievedChunk]) -> Grounding:
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """A sentence of a source, or two, with the words of the headings above it."""
+
+    chunk: int  # position of its chunk
+    words: frozenset[str]
+    numbers: frozenset[str]
+    is_negated: bool
+
+
+class Sources:
+    """The chunks that an answer was made from."""
+
+    def __init__(self, chunks: Sequence[RetrievedChunk]) -> None:
+        self.chunks = chunks
+        self._stretches = [stretch for number, found in enumerate(chunks) for stretch in _stretches(number, found)]
+
+    def support(self, sentence: str) -> tuple[int, float] | None:
+        """(position of the chunk, share of the words it holds) of the best support; None when there is none."""
+        needed, numbers, negated = words(sentence), _numbers(sentence), is_negated(sentence)
+        shares = [
+            (coverage(needed, stretch.words), -stretch.chunk)
+            for stretch in self._stretches
+            if numbers <= stretch.numbers and stretch.is_negated == negated
+        ]
+        share, chunk = max(shares, default=(0.0, 0))
+        return (-chunk, share) if share >= LEAST_SUPPORT else None
+
+
+def split_sentences(text: str) -> list[str]:
+    """Its sentences, each with the blanks that follow it: joined, they are the text."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True) if start < end]
+
+
+def says_something(sentence: str) -> bool:
+    """False for what needs no source: "1.", a dash, "in the"."""
+    return bool(words(sentence))
+
+
+def ground(answer: str, sources: Sources) -> Grounding:
     """The sources of a generated answer, in the order in which its sentences need them."""
-    bags = [words(f"{found.chunk.title} {' '.join(found.chunk.heading_path)} {found.chunk.text}") for found in chunks]
     support: dict[int, float] = {}
     unsupported = False
-    for sentence in _SENTENCE_END.split(answer):
-        needed = words(sentence)
-        if not needed:
-            continue
-        shares = [coverage(needed, bag) for bag in bags]
-        best = max(range(len(shares)), key=shares.__getitem__, default=None)
-        if best is None or shares[best] < LEAST_SUPPORT:
+    for sentence in filter(says_something, split_sentences(answer)):
+        found = sources.support(sentence)
+        if found is None:
             unsupported = True
-            continue
-        support[best] = max(support.get(best, 0.0), shares[best])
+        else:
+            support[found[0]] = max(support.get(found[0], 0.0), found[1])
     citations = tuple(
-        cite(chunks[position].chunk, index, share) for index, (position, share) in enumerate(support.items(), start=1)
+        cite(sources.chunks[position].chunk, index, share)
+        for index, (position, share) in enumerate(support.items(), start=1)
     )
-    return Grounding(citations, bool(citations) and not unsupported and _numbers_stand(answer, chunks))
+    return Grounding(citations, bool(citations) and not unsupported)
+
+
+async def supported(
+    generated: AsyncGenerator[TextDelta | GenerationEnd, None],
+    sources: Sources,
+    on_unsupported: Callable[[str], None],
+) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    """Whole sentences instead of tokens, each once; breaks the generation off at the first that no source supports."""
+    said: set[str] = set()
+    waiting, tokens = "", 0
+    async with aclosing(generated):
+        async for item in generated:
+            is_end = isinstance(item, GenerationEnd)
+            if isinstance(item, TextDelta):
+                waiting, tokens = waiting + item.text, tokens + 1
+            sentences = split_sentences(waiting)
+            whole = sentences if is_end else sentences[:-1]  # the last one may go on
+            waiting = waiting[sum(map(len, whole)) :]
+            for sentence in whole:
+                key = sentence.strip()
+                if says_something(sentence) and sources.support(sentence) is None:
+                    on_unsupported(key)
+                    yield GenerationEnd("stop", 0, tokens)
+                    return
+                if key not in said:  # a very small model repeats itself
+                    said.add(key)
+                    yield TextDelta(sentence)
+            if is_end:
+                yield item
+
+
+def _stretches(number: int, found: RetrievedChunk) -> Iterator[_Stretch]:
+    chunk = found.chunk
+    above = f"{chunk.title} {' '.join(chunk.heading_path)} {chunk.question}"
+    sentences = split_sentences(chunk.answer or chunk.text)
+    for first, second in zip(sentences, [*sentences[1:], ""], strict=True):
+        for text in {first, f"{first} {second}"}:
+            yield _Stretch(number, words(f"{above} {text}"), _numbers(f"{above} {text}"), is_negated(text))
+
+
+def _numbers(text: str) -> frozenset[str]:
+    return frozenset(_NUMBER.findall(text))
 
 
 def cite(chunk: Chunk, index: int = 1, support: float = 1.0) -> Citation:
@@ -69,9 +151,3 @@ def excerpt(text: str, max_chars: int) -> str:
     head = text[:max_chars]
     ends = [match.end() for match in re.finditer(r"[.!?](?=\s)|[。！？\n]", head)]
     return head[: ends[-1]].strip() if ends and ends[-1] >= max_chars // 2 else head.rstrip() + "…"
-
-
-def _numbers_stand(answer: str, chunks: Sequence[RetrievedChunk]) -> bool:
-    evidence = " ".join(found.chunk.text for found in chunks)
-    known = set(_NUMBER.findall(evidence))
-    return all(number in known for number in _NUMBER.findall(answer))

@@ -18,7 +18,7 @@ import structlog
 
 from deployments.answering.cache_policy import CACHEABLE_PATHS, contradicts
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
-from deployments.answering.grounding import cite, excerpt, ground
+from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
 from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, QUOTED
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Tier
@@ -307,11 +307,14 @@ class Turn:
                 yield event
             return
         evidence = packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
-        async with aclosing(_as_generator(tier.generate(self._generation(tier, evidence)))) as items:
+        sources = Sources(evidence)
+        async with aclosing(self._written(tier, evidence, sources)) as items:
             try:
                 first = await anext(items)
             except DependencyError as error:  # nothing was said yet: say what can be said without the model
                 self._degrade(f"{tier.settings.name}:{error.code}", error)
+                first = None
+            if not isinstance(first, TextDelta):
                 for event in self._give_passage(chunks[0]):
                     yield event
                 return
@@ -324,12 +327,29 @@ class Turn:
                 else:
                     yield self._delta(item.text)
                 item = await anext(items, None)
-        grounding = ground(self._record.answer, evidence)
+        grounding = ground(self._record.answer, sources)
         for citation in grounding.citations:
             yield self._cited(citation)
         done = self._done(end, grounded=grounding.is_grounded)
         await self._keep(understanding)
         yield done
+
+    def _written(
+        self, tier: Tier, evidence: list[RetrievedChunk], sources: Sources
+    ) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+        """What the model writes; where the tier asks for it, only as far as the sources support it.
+
+        A caller who names a model is given that model's own words.
+        """
+        generated = _as_generator(tier.generate(self._generation(tier, evidence)))
+        if not tier.settings.supported_only or self._request.model is not None:
+            return generated
+
+        def note(sentence: str) -> None:
+            log.info("unsupported_sentence", request_id=self._request.request_id, sentence=sentence[:200])
+            self._record.degraded.append(f"{tier.settings.name}:unsupported")
+
+        return supported(generated, sources, note)
 
     def _generation(self, tier: Tier, evidence: list[RetrievedChunk]) -> GenerationRequest:
         request, limits = self._request, tier.settings

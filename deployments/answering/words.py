@@ -1,4 +1,4 @@
-"""Words of a text for comparing texts: Latin words without the commonest, CJK character bigrams. Pure."""
+"""What is compared of two texts: words (Latin ones without the commonest, CJK character bigrams) and denial. Pure."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ STOP_WORDS = frozenset(
 # Characters that carry grammar, not content; a bigram of two of them says nothing.
 _CJK_FILLERS = frozenset("的了吗呢吧啊我你您们是在有和与就都也还要想请问怎么什样么哪能可以会这那个一下")
 
+_NEGATION = re.compile(
+    r"\b(not|no|never|without|cannot|can't|cant|won't|don't|doesn't|isn't|aren't|didn't|haven't|unable|except|unless)\b"
+    r"|不|没|无|未|非|别|勿"
+)
+# Chinese yes-no questions ("能不能", "有没有") hold a 不 or 没 that negates nothing; nor does it in these words.
+_A_NOT_A = re.compile(r"(.)[不没]\1")
+_NO_NEGATION = re.compile(r"无线|无理由|不锈钢|差不多|不好意思")
+
 
 @lru_cache(maxsize=20_000)
 def words(text: str) -> frozenset[str]:
@@ -33,3 +41,13 @@ def words(text: str) -> frozenset[str]:
 def coverage(needles: frozenset[str], haystack: frozenset[str]) -> float:
     """Share of `needles` that are in `haystack`, 0-1; nothing to look for is found nowhere."""
     return len(needles & haystack) / len(needles) if needles else 0.0
+
+
+def is_negated(text: str) -> bool:
+    """Whether it denies something."""
+    return bool(_NEGATION.search(_NO_NEGATION.sub("", without_a_not_a(text.casefold()))))
+
+
+def without_a_not_a(text: str) -> str:
+    """ "能不能" as "能": asked either way, it is the same question."""
+    return _A_NOT_A.sub(r"\1", text)

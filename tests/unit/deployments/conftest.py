@@ -74,7 +74,8 @@ class Shop:
 
     def __init__(self, tmp_path: Path, **changes: Any) -> None:
         embedder = HashEmbedder(dim=512)
-        tier = TierSettings(name="small", model_id="m", model_source="m", first_token_timeout_s=0.3)
+        limits = {"first_token_timeout_s": 0.3} | changes.get("limits", {})
+        tier = TierSettings(name="small", model_id="m", model_source="m", **limits)
         self.settings = AppSettings.model_validate(
             {
                 "retriever": {"faq_threshold": 0.8, "evidence_threshold": 0.3, "evidence_coverage": 0.6},

@@ -1,8 +1,11 @@
+from collections.abc import AsyncGenerator
+
 import pytest
 
-from deployments.answering.grounding import excerpt, ground
+from deployments.answering.grounding import Sources, excerpt, ground, split_sentences, supported
 from deployments.answering.types import RetrievedChunk
 from ingestion.chunk import Chunk
+from models.protocols import GenerationEnd, TextDelta
 
 pytestmark = pytest.mark.unit
 
@@ -17,31 +20,84 @@ DELIVERY = found("delivery", "Standard delivery costs 4.95 euros and takes 2 to 
 
 
 def test_each_sentence_is_cited_with_the_chunk_that_holds_it_in_order_of_need() -> None:
-    grounding = ground("Standard delivery costs 4.95 euros. Return an item within 30 days.", [RETURNS, DELIVERY])
+    grounding = ground(
+        "Standard delivery costs 4.95 euros. Return an item within 30 days.", Sources([RETURNS, DELIVERY])
+    )
     assert [citation.chunk_id for citation in grounding.citations] == ["delivery", "returns"]
     assert [citation.index for citation in grounding.citations] == [1, 2]
     assert grounding.is_grounded
 
 
 def test_unsupported_sentence_is_not_grounded() -> None:
-    grounding = ground("Return an item within 30 days. Our founder plays the violin beautifully.", [RETURNS])
+    grounding = ground("Return an item within 30 days. Our founder plays the violin beautifully.", Sources([RETURNS]))
     assert not grounding.is_grounded
     assert [citation.chunk_id for citation in grounding.citations] == ["returns"]
 
 
 def test_number_that_no_source_holds_is_not_grounded() -> None:
-    assert not ground("You can return an item within 60 days of delivery.", [RETURNS]).is_grounded
+    assert not ground("You can return an item within 60 days of delivery.", Sources([RETURNS])).is_grounded
 
 
 def test_answer_without_sources_is_not_grounded() -> None:
-    grounding = ground("Anything.", [])
+    grounding = ground("Anything.", Sources([]))
     assert grounding.citations == ()
     assert not grounding.is_grounded
 
 
 def test_chinese_answer_is_cited() -> None:
     chunk = found("zh", "签收后 7 天内支持无理由退货，金卡会员为 15 天。", "退货")
-    assert ground("签收后 7 天内支持无理由退货。", [chunk]).is_grounded
+    assert ground("签收后 7 天内支持无理由退货。", Sources([chunk])).is_grounded
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "You cannot return an item within 30 days of delivery.",  # denies what the source affirms
+        "Outlet items: 30 days of delivery.",  # number and words from two places
+        "Standard delivery of the outlet items takes 14 days.",
+        "Yes.",
+    ],
+)
+def test_words_of_a_source_that_say_something_else_are_not_support(sentence: str) -> None:
+    far = "Outlet items: 14 days. We are glad to help. You can return an item within 30 days of delivery."
+    assert Sources([found("a", far), DELIVERY]).support(sentence) is None
+
+
+def test_sentences_end_where_a_reader_ends_them_and_nothing_is_lost() -> None:
+    text = "It costs 4.90 EUR. See shop.example/a.b for more!\n- 是的。可以退货。 Then"
+    sentences = split_sentences(text)
+    assert [sentence.strip() for sentence in sentences] == [
+        "It costs 4.90 EUR.",
+        "See shop.example/a.b for more!",
+        "- 是的。",
+        "可以退货。",
+        "Then",
+    ]
+    assert "".join(sentences) == text
+
+
+async def written(*pieces: str) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    for piece in pieces:
+        yield TextDelta(piece)
+    yield GenerationEnd("stop", 7, len(pieces))
+
+
+async def test_generation_is_broken_off_at_the_first_sentence_without_support() -> None:
+    unsupported: list[str] = []
+    model = written("Return an item", " within 30 days. Our founder", " plays the violin. Outlet items: 14", " days.")
+    items = [item async for item in supported(model, Sources([RETURNS]), unsupported.append)]
+    assert items == [TextDelta("Return an item within 30 days. "), GenerationEnd("stop", 0, 3)]
+    assert unsupported == ["Our founder plays the violin."]
+
+
+async def test_supported_sentences_come_whole_and_once() -> None:
+    model = written("Outlet items: 14 days", ". Outlet items: 14 days. ", "Return an item within 30 days of delivery")
+    items = [item async for item in supported(model, Sources([RETURNS]), pytest.fail)]
+    assert items == [
+        TextDelta("Outlet items: 14 days. "),
+        TextDelta("Return an item within 30 days of delivery"),
+        GenerationEnd("stop", 7, 3),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,29 @@ async def test_best_passage_is_quoted_while_the_model_starts(shop: Shop) -> None
     assert events[0].degraded == ("small:starting",)
 
 
+async def test_tier_that_must_have_support_never_says_what_no_source_says(tmp_path: Path) -> None:
+    invented = ScriptedLLM("Pigeons carry all parcels on Sundays for 99 euros.")
+    shop = await Shop(tmp_path, llm=invented, limits={"supported_only": True}).ready()
+    events, record = await shop.ask("what does standard delivery to Cologne cost")
+    assert path(events) == "passage"
+    assert "Pigeons" not in text(events)
+    assert "small:unsupported" in record.degraded
+    assert cited(events) == ["delivery"]
+    forced, _ = await shop.ask("what does standard delivery to Cologne cost", model="small")
+    assert "Pigeons" in text(forced)  # who names a model gets its own words, marked
+    assert isinstance(forced[-1], Done)
+    assert not forced[-1].grounded
+
+
+async def test_tier_that_must_have_support_says_the_sentences_that_have_it(tmp_path: Path) -> None:
+    half = ScriptedLLM("Standard delivery costs 4.95 euros. Pigeons carry all parcels. It takes four working days.")
+    shop = await Shop(tmp_path, llm=half, limits={"supported_only": True}).ready()
+    events, record = await shop.ask("what does standard delivery to Cologne cost")
+    assert path(events) == "small"
+    assert text(events).strip() == "Standard delivery costs 4.95 euros."
+    assert record.grounded
+
+
 async def test_model_that_fails_before_its_first_word_is_replaced_by_the_passage(ready_shop: Shop) -> None:
     ready_shop.llm._fail_after = 0
     events, _ = await ready_shop.ask("what does standard delivery to Cologne cost")
