@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,7 @@ app = typer.Typer(
     \b
     raydesk serve --sample            start here, with the sample company, and open http://127.0.0.1:8000/
     raydesk status                    what runs in this folder
+    raydesk turns                     the newest turns of the log: questions, paths, times
     raydesk ingest apply ...          publish documents as a collection
     raydesk keys create ...           make an API key, for other machines to use
     raydesk stop                      end what `raydesk serve` started
@@ -29,7 +31,11 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: needed as soon as others than this machine may ask.")
 app.add_typer(keys, name="keys")
 
-StateOption = Annotated[Path, typer.Option("--state", help="Folder of models, knowledge, logs and process state.")]
+STATE_VARIABLE = "RAYDESK_STATE"
+StateOption = Annotated[
+    Path,
+    typer.Option("--state", envvar=STATE_VARIABLE, show_envvar=False, help="Folder of logs, cache and process state."),
+]
 DEFAULT_STATE = Path(".raydesk")
 
 
@@ -75,6 +81,19 @@ def status(state: StateOption = DEFAULT_STATE) -> None:
     raise typer.Exit(print_status(state))
 
 
+@app.command()
+def turns(
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose turns.")] = "demo",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many of the newest.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with every column.")] = False,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Show the newest turns of the running application's log: what was asked, which path answered, how long it took."""
+    from cluster.turns import print_turns
+
+    raise typer.Exit(print_turns(state, tenant, limit, as_json))
+
+
 @keys.command("create")
 def create(
     key_id: Annotated[str, typer.Option("--id", help="Name of the key, shown in logs.")],
@@ -103,9 +122,9 @@ def create(
 )
 def ingest(context: typer.Context) -> None:
     """Passed on as it is: reading documents has a command line of its own, which is slow to import."""
-    from cluster.detached import join_running_ray
+    from cluster.detached import join_running
 
-    join_running_ray(DEFAULT_STATE)
+    join_running(Path(os.environ.get(STATE_VARIABLE, DEFAULT_STATE)))
     from ingestion.__main__ import app as ingestion_app
 
     ingestion_app(args=context.args, prog_name="raydesk ingest")

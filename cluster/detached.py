@@ -102,9 +102,14 @@ def _print_readiness(running: InstanceState) -> None:
             print(f"  {kind} {name}: {its_state}")
 
 
-def join_running_ray(state: Path) -> None:
-    """Lets this process use the Ray of the running launcher, if there is one: a second would take a second's memory."""
+def join_running(state: Path) -> InstanceState | None:
+    """Lets this process use the Ray and the settings of the running launcher, if there is one.
+
+    A second Ray would take a second one's memory, and other settings would publish where nobody looks.
+    """
     instance = Instance(state)
     running = instance.read()
     if running is not None and running.ray_address is not None and "RAY_ADDRESS" not in os.environ:
         os.environ.update(ray_client_environment(instance, running.ray_address))
+        os.environ.setdefault("RAYDESK_SETTINGS", running.settings_file)
+    return running

@@ -35,10 +35,13 @@ class InstanceState:
     url: str
     ready: bool
     ray_address: str | None = None
+    settings_file: str = "cluster/local.yaml"
+    app_name: str = "raydesk"
 
     @classmethod
     def parse(cls, text: str) -> InstanceState:
-        content = json.loads(text)
+        """Of another release's file too, after an update: what it does not know is left out."""
+        content = {name: value for name, value in json.loads(text).items() if name in cls.__dataclass_fields__}
         return cls(**content | {"launcher": ProcessId(**content["launcher"])})
 
 

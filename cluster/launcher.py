@@ -271,7 +271,10 @@ class Launcher:
 
     def _write_state(self, settings: AppSettings, ready: bool = False) -> None:
         url = _url(settings, self._options.port)
-        self._instance.write(InstanceState(ProcessId.own(), url, ready, self._ray_address))
+        settings_file = str(self._options.settings_file.absolute())
+        self._instance.write(
+            InstanceState(ProcessId.own(), url, ready, self._ray_address, settings_file, settings.app_name)
+        )
 
     def _next_steps(self, settings: AppSettings) -> str:
         url = _url(settings, self._options.port)

@@ -79,6 +79,11 @@ def tier_app_name(settings: AppSettings, tier: TierSettings) -> str:
     return f"{settings.app_name}-{tier.name}"
 
 
+def turn_log_of(app_name: str, timeout_s: float) -> RemoteTurnLog:
+    """The turn log of a running application, for the command line and for tests."""
+    return RemoteTurnLog(DeploymentHandle("turn_log", app_name), timeout_s)
+
+
 class Ingress:
     """The HTTP room; rooms placed 'ingress' live in it."""
 

@@ -29,11 +29,30 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
+# The environment wins over the settings file, by the same names as in the service.
 Settings = Annotated[
-    Path | None, typer.Option("--settings", help="Settings file of the service: its knowledge and encoder sections.")
+    Path | None,
+    typer.Option(
+        "--settings",
+        envvar="RAYDESK_SETTINGS",
+        show_envvar=False,
+        help="Settings file of the service: its knowledge and encoder sections.  [dim]of the one that runs here[/dim]",
+    ),
 ]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge it is.")]
-Root = Annotated[Path | None, typer.Option("--root", help=f"Folder of all collections.  [dim]{DEFAULT_ROOT}[/dim]")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        envvar="RAYDESK_KNOWLEDGE__ROOT",
+        show_envvar=False,
+        help=f"Folder of all collections.  [dim]{DEFAULT_ROOT}[/dim]",
+    ),
+]
+
+
+def _encoder_option(field: str, **options: Any) -> Any:
+    return typer.Option(envvar=f"RAYDESK_ENCODER__{field.upper()}", show_envvar=False, **options)
 
 
 @app.command()
@@ -43,12 +62,20 @@ def apply(
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
-    encoder: Annotated[str | None, typer.Option(help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")] = None,
-    query_prefix: Annotated[str | None, typer.Option(help="Put before questions.  [dim]'query: '[/dim]")] = None,
-    passage_prefix: Annotated[str | None, typer.Option(help="Put before passages.  [dim]'passage: '[/dim]")] = None,
-    pooling: Annotated[Literal["mean", "cls"] | None, typer.Option(help="[dim]mean[/dim]")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=8, help="Longer texts are cut.  [dim]256[/dim]")] = None,
-    precision: Annotated[Literal["fp32", "bf16"] | None, typer.Option(help="[dim]fp32[/dim]")] = None,
+    encoder: Annotated[
+        str | None, _encoder_option("model", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")
+    ] = None,
+    query_prefix: Annotated[
+        str | None, _encoder_option("query_prefix", help="Put before questions.  [dim]'query: '[/dim]")
+    ] = None,
+    passage_prefix: Annotated[
+        str | None, _encoder_option("passage_prefix", help="Put before passages.  [dim]'passage: '[/dim]")
+    ] = None,
+    pooling: Annotated[Literal["mean", "cls"] | None, _encoder_option("pooling", help="[dim]mean[/dim]")] = None,
+    max_tokens: Annotated[
+        int | None, _encoder_option("max_tokens", min=8, help="Longer texts are cut.  [dim]256[/dim]")
+    ] = None,
+    precision: Annotated[Literal["fp32", "bf16"] | None, _encoder_option("precision", help="[dim]fp32[/dim]")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one embedder.")] = os.cpu_count() or 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Embedders at work at once.")] = 1,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of one embedder; 0 embeds on the CPU.")] = 0.0,
@@ -66,7 +93,7 @@ def apply(
     Markdown files may begin with front matter, and rows may have columns, for title, language, topic, url, audience,
     valid_from and valid_until.
 
-    The encoder has to be the service's: give --settings if yours is not the default one.
+    The encoder has to be the service's: give --settings if it does not run in this folder.
 
     Example: raydesk ingest apply --collection help articles/ faq.csv
     """

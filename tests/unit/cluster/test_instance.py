@@ -84,6 +84,11 @@ def test_sockets_of_ray_serve_and_haproxy_fit_into_the_path(tmp_path: Path) -> N
     assert len(str(instance.tmp / "ray" / session / "sockets" / "plasma_store")) <= 107  # the kernel's
 
 
+def test_state_of_another_release_can_be_read(tmp_path: Path) -> None:
+    text = '{"launcher": {"pid": 7, "start_ticks": 8}, "url": "http://x", "ready": true, "colour": "blue"}'
+    assert InstanceState.parse(text) == InstanceState(ProcessId(7, 8), "http://x", True)
+
+
 def test_processes_are_found_after_their_launcher_is_gone(instance: Instance) -> None:
     with subprocess.Popen(["sleep", "60"]) as unmarked:
         instance.note_processes()

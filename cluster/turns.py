@@ -1,0 +1,51 @@
+"""Reads the turn log of the running application, through the room that owns it: nobody else may open its files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from cluster.detached import join_running
+
+_TIMEOUT_S = 30.0
+
+
+def print_turns(state: Path, tenant: str, limit: int, as_json: bool) -> int:
+    running = join_running(state)
+    if running is None:
+        print("Raydesk is not running in this folder, and the turn log is its own: 'make serve' starts it.")
+        return 1
+    rows = asyncio.run(_recent(running.app_name, tenant, limit))
+    if as_json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    elif rows:
+        width = shutil.get_terminal_size().columns
+        print("\n".join(line(row, width) for row in reversed(rows)))  # the newest at the bottom, where the eye is
+    else:
+        print(f"No turn of tenant '{tenant}' is in the log.")
+    return 0
+
+
+async def _recent(app_name: str, tenant: str, limit: int) -> list[dict[str, Any]]:
+    import ray
+
+    from deployments.app import turn_log_of
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    return await turn_log_of(app_name, _TIMEOUT_S).recent(tenant, limit)
+
+
+def line(row: dict[str, Any], width: int) -> str:
+    """Time (UTC), what came of it and which path answered, milliseconds, intent, question; cut to `width`."""
+    came = row["path"] or "-" if row["outcome"] == "answered" else row["error_code"] or row["outcome"]
+    intent = f"{row['intent']} {row['intent_confidence']:.2f}" if row["intent"] else ""
+    question = " ".join(row["question"].split())
+    text = f"{row['started_at']:%m-%d %H:%M:%S}  {came:14} {row['duration_ms']:8.0f} ms  {intent:26} {question}"
+    return text if len(text) <= width else text[: width - 1] + "…"
