@@ -26,7 +26,9 @@ def main(settings_file: str, name: str) -> int:
         return 0
     # The address is in the environment, and the namespace is Serve's own choice.
     ray.init(log_to_driver=False, configure_logging=False)
-    target = serve.RunTarget(build_tier(settings, name), name=tier_app_name(settings, tier), route_prefix=None)
+    target = serve.RunTarget(
+        build_tier(settings, name), name=tier_app_name(settings.app_name, tier.name), route_prefix=None
+    )
     serve.run_many([target], wait_for_applications_running=False)
     return 0
 

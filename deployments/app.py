@@ -20,7 +20,7 @@ from deployments.llm import Tier
 from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
 from deployments.retriever import Retriever
 from deployments.semantic_cache import SemanticCache
-from deployments.settings import AppSettings, ReplicaSettings, TierSettings
+from deployments.settings import AppSettings, ReplicaSettings
 from deployments.turn_log import TurnLog
 
 Handles = dict[str, DeploymentHandle]
@@ -47,7 +47,7 @@ def build_app(settings: AppSettings) -> serve.Application:
 
 
 def build_tier(settings: AppSettings, name: str) -> serve.Application:
-    """One language model behind ray.serve.llm. Run it under the name `tier_app_name(settings, tier)`."""
+    """One language model behind ray.serve.llm. Run it under the name `tier_app_name(…)`."""
     from ray.serve.llm import LLMConfig, build_llm_deployment  # imports vLLM: seconds, and only where a tier is built
 
     from deployments.engine import TierServer
@@ -75,8 +75,13 @@ def build_tier(settings: AppSettings, name: str) -> serve.Application:
     return build_llm_deployment(config, name_prefix=TIER_PREFIX, deployment_cls=TierServer)
 
 
-def tier_app_name(settings: AppSettings, tier: TierSettings) -> str:
-    return f"{settings.app_name}-{tier.name}"
+def tier_app_name(app_name: str, tier_name: str) -> str:
+    return f"{app_name}-{tier_name}"
+
+
+def tier_llm(app_name: str, tier_name: str, model_id: str) -> RemoteLLM:
+    """The language model of a tier that runs, or will."""
+    return RemoteLLM(DeploymentHandle(f"{TIER_PREFIX}{model_id}", tier_app_name(app_name, tier_name)))
 
 
 def turn_log_of(app_name: str, timeout_s: float) -> RemoteTurnLog:
@@ -122,10 +127,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         look["semantic_cache"] = cache.ping
     turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
     look["turn_log"] = turn_log.ping
-    tiers = [
-        Tier(tier, RemoteLLM(DeploymentHandle(f"{TIER_PREFIX}{tier.model_id}", tier_app_name(settings, tier))))
-        for tier in settings.tiers
-    ]
+    tiers = [Tier(tier, tier_llm(settings.app_name, tier.name, tier.model_id)) for tier in settings.tiers]
     return Rooms(classifier, retriever, cache, turn_log, tiers, start, look, stop)
 
 

@@ -24,7 +24,7 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 def test_a_turn_is_one_line_that_fits() -> None:
-    assert line(row(), 200).split() == "11-25 09:05:00 faq 61 ms Where is my parcel?".split()
+    assert line(row(), 200).split() == ["11-25", "09:05:00", "faq", "61", "ms", "Where", "is", "my", "parcel?"]
     assert len(line(row(question="x" * 500), 80)) == 80
 
 

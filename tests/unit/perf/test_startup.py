@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -188,7 +190,7 @@ def test_a_command_that_hangs_is_interrupted_and_stopped(monkeypatch: pytest.Mon
 def test_a_port_is_chosen_or_refused() -> None:
     free = choose_port(None)
     assert choose_port(free) == free
-    with startup.socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(StartupError, match="is taken"):
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(StartupError, match="is taken"):
         choose_port(server.getsockname()[1])
 
 
@@ -214,7 +216,7 @@ def test_a_folder_in_which_none_runs_is_accepted(tmp_path: Path) -> None:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One commit, and a file beside it that is not in it."""
-    monkeypatch.setattr(startup.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = tmp_path / "source"
     source.mkdir()
     (source / "Makefile").write_text("serve:\n")

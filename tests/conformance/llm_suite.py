@@ -1,0 +1,46 @@
+"""What every language model that streams must do. A new one subclasses `LLMSuite` and brings the fixture `llm`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
+
+
+def request(max_output_tokens: int = 16) -> GenerationRequest:
+    messages = (ChatMessage("system", "You are brief."), ChatMessage("user", "Count from one to nine."))
+    return GenerationRequest(messages, max_output_tokens, seed=0, request_id="r-1")
+
+
+class LLMSuite:
+    async def test_text_comes_first_and_one_end_last(self, llm: LLM) -> None:
+        items = [item async for item in llm.generate(request())]
+        *deltas, end = items
+        assert isinstance(end, GenerationEnd)
+        assert deltas
+        assert all(isinstance(delta, TextDelta) and delta.text for delta in deltas)
+
+    async def test_tokens_are_counted(self, llm: LLM) -> None:
+        *_, end = [item async for item in llm.generate(request())]
+        assert isinstance(end, GenerationEnd)
+        assert end.input_tokens > 0
+        assert 0 < end.output_tokens <= 16
+
+    async def test_the_length_limit_holds(self, llm: LLM) -> None:
+        *_, end = [item async for item in llm.generate(request(max_output_tokens=3))]
+        assert isinstance(end, GenerationEnd)
+        assert (end.finish_reason, end.output_tokens) == ("length", 3)
+
+    async def test_closing_early_leaves_the_model_usable(self, llm: LLM) -> None:
+        stream = llm.generate(request())
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        *_, end = [item async for item in llm.generate(request())]
+        assert isinstance(end, GenerationEnd)
+
+    async def test_requests_may_overlap(self, llm: LLM) -> None:
+        async def text() -> str:
+            return "".join([item.text async for item in llm.generate(request()) if isinstance(item, TextDelta)])
+
+        first, second = await asyncio.gather(text(), text())
+        assert first == second  # temperature 0 and the same seed

@@ -1,0 +1,153 @@
+"""The real application, started once for the run as its user starts it: `raydesk serve --sample --detach`.
+
+It has a state folder, ports, knowledge and a turn log of its own, so that a desk which runs beside the tests is not
+disturbed; only the models are shared, since they take minutes to build and never change.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from cluster.instance import Instance, InstanceState
+from cluster.processes import ProcessId, descendants
+
+ROOT = Path(__file__).parents[2]
+RHO_BANK = ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
+START_TIMEOUT_S = 900  # models may have to be downloaded and built first
+TIER_TIMEOUT_S = 300
+INGEST_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """A running application, and how to ask it."""
+
+    url: str
+    state: Path
+    environment: dict[str, str]
+
+    def raydesk(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "cluster.cli", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    @property
+    def running(self) -> InstanceState:
+        state = Instance(self.state).read()
+        assert state is not None, "the application has ended"
+        return state
+
+    def processes(self, title: str) -> list[ProcessId]:
+        """Its processes whose command line holds `title`."""
+        found = descendants(self.running.launcher.pid)
+        return [process for process in found if title in _command_line(process.pid)]
+
+    def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
+        return httpx2.post(f"{self.url}{path}", json=body, timeout=90, **options)
+
+    def ask(self, question: str, **fields: Any) -> dict[str, Any]:
+        """One question, one JSON document."""
+        body = {"messages": [{"role": "user", "content": question}], "stream": False} | fields
+        response = self.post("/v1/chat", body)
+        assert response.status_code == 200, response.text
+        document: dict[str, Any] = response.json()
+        return document
+
+    def readiness(self) -> dict[str, Any]:
+        document: dict[str, Any] = httpx2.get(f"{self.url}/readyz", timeout=10).json()
+        return document
+
+    def wait_for_tier(self) -> None:
+        wait_until(lambda: self.readiness()["tiers"][0]["state"] == "ready", TIER_TIMEOUT_S, "the small tier")
+
+
+def wait_until(is_true: Callable[[], bool], timeout_s: float, what: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        time.sleep(0.5)
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def start_desk(folder: Path, *arguments: str, **settings: str) -> Desk:
+    """settings: by environment variable, e.g. RAYDESK_RETRIEVER__TOP_K='8'."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYDESK_"))}
+    environment |= {
+        "RAYDESK_STATE": str(folder / "state"),
+        "RAYDESK_KNOWLEDGE__ROOT": str(folder / "knowledge"),
+        "RAYDESK_TURN_LOG__DSN": f"chdb:///{folder}/turnlog",
+        **settings,
+    }
+    port = _free_port()
+    desk = Desk(f"http://127.0.0.1:{port}", folder / "state", environment)
+    started = desk.raydesk("serve", "--port", str(port), "--detach", *arguments, timeout_s=START_TIMEOUT_S)
+    assert started.returncode == 0, started.stdout[-5000:] + started.stderr[-2000:]
+    return desk
+
+
+def stop_desk(desk: Desk) -> None:
+    own = descendants(desk.running.launcher.pid)
+    stopped = desk.raydesk("stop", timeout_s=90)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    left = [process.pid for process in own if process.is_alive()]
+    assert not left, f"'raydesk stop' left processes behind: {left}"
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    """With the sample company's knowledge, its rooms ready; the language model may still be starting."""
+    running = start_desk(tmp_path_factory.mktemp("desk"), "--sample")
+    yield running
+    stop_desk(running)
+
+
+@pytest.fixture(scope="session")
+def app_url(desk: Desk) -> str:
+    return desk.url
+
+
+@pytest.fixture(scope="session")
+def writing_desk(desk: Desk) -> Desk:
+    """The same one, once its language model writes."""
+    desk.wait_for_tier()
+    return desk
+
+
+@pytest.fixture(scope="session")
+def rho_bank(desk: Desk) -> str:
+    """The collection with the 698 articles of a bank's real help centre."""
+    if not RHO_BANK.is_file():
+        pytest.skip(f"the rho-bank knowledge base is not there ({RHO_BANK})")
+    done = desk.raydesk("ingest", "apply", "--collection", "rho-bank", str(RHO_BANK), timeout_s=INGEST_TIMEOUT_S)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return "rho-bank"

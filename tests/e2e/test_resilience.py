@@ -1,0 +1,98 @@
+"""What happens when things go away in the middle: customers, and the process that writes."""
+
+from __future__ import annotations
+
+import json
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.conftest import Desk, wait_until
+
+pytestmark = pytest.mark.e2e
+
+FAQ = "How much does express delivery cost?"
+
+
+def turns(desk: Desk, conversation_prefix: str) -> list[dict[str, Any]]:
+    """The logged turns whose conversation id begins so."""
+    shown = desk.raydesk("turns", "--json", "--limit", "10000", timeout_s=60)
+    assert shown.returncode == 0, shown.stderr
+    rows = [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
+    return [row for row in rows if row["conversation_id"].startswith(conversation_prefix)]
+
+
+def stream_body(question: str, conversation: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], "conversation_id": conversation}
+
+
+def ask_and_maybe_leave(desk: Desk, number: int) -> str:
+    """One of a hundred turns; every fifth customer asks the model for much and leaves before it has answered."""
+    conversation = f"hundred-{number}"
+    if number % 5 != 0:
+        return str(desk.ask(f"{FAQ} ({number})", conversation_id=conversation)["path"])
+    body = {
+        "model": "raydesk-small",
+        "stream": True,
+        "messages": [{"role": "user", "content": f"Tell me everything about delivery, please ({number})."}],
+        "metadata": {"conversation_id": conversation},
+    }
+    # Leaving while nothing has come yet: the model needs a second or more for its first word.
+    with httpx2.Client(timeout=httpx2.Timeout(90, read=0.5)) as client:
+        try:
+            client.post(f"{desk.url}/v1/chat/completions", json=body)
+        except httpx2.ReadTimeout:
+            return "left"
+    return "stayed"
+
+
+def test_a_hundred_turns_are_a_hundred_rows_though_twenty_customers_leave(writing_desk: Desk) -> None:
+    with ThreadPoolExecutor(10) as pool:
+        came = list(pool.map(lambda number: ask_and_maybe_leave(writing_desk, number), range(100)))
+    assert came.count("left") == 20, came
+    wait_until(lambda: len(turns(writing_desk, "hundred-")) >= 100, 60, "all turns in the log")
+    rows = turns(writing_desk, "hundred-")
+    assert len(rows) == len({row["turn_id"] for row in rows}) == 100
+    outcomes = [row["outcome"] for row in rows]
+    assert (outcomes.count("disconnected"), outcomes.count("answered")) == (20, 80)
+
+
+def test_model_killed_while_it_writes_is_an_error_event_and_the_next_question_works(writing_desk: Desk) -> None:
+    desk = writing_desk
+    body = {
+        "model": "raydesk-small",
+        "stream": True,
+        "max_tokens": 150,
+        "messages": [{"role": "user", "content": "Explain the whole way of a return, every step of it, at length."}],
+    }
+    replicas = desk.processes("ServeReplica:raydesk-small")
+    assert replicas
+    lines: list[str] = []
+    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=90) as response:
+        assert response.status_code == 200
+        for line in response.iter_lines():
+            lines.append(line)
+            if len([said for said in lines if '"content":"' in said]) == 3:
+                for replica in replicas:
+                    replica.signal(signal.SIGKILL)
+    documents = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]
+    error = documents[-1].get("error")
+    assert error, documents[-3:]
+    assert error["code"] == "engine_died"
+    assert error["request_id"]
+    assert lines[-2:] == ["data: [DONE]", ""] or lines[-1] == "data: [DONE]"
+    assert "Traceback" not in "".join(lines)
+    assert "/" not in error["message"]
+
+    # Whatever needs no model goes on at once; what would need it says what it found instead.
+    assert desk.ask(FAQ)["path"] in ("faq", "exact_cache", "semantic_cache")
+    without = desk.ask("Can the Zephyr 600 stand in a damp cellar during the winter, and is its filter washable?")
+    assert without["path"] in ("passage", "abstain", "faq")
+
+    desk.wait_for_tier()
+    again = desk.post("/v1/chat/completions", body | {"stream": False, "max_tokens": 20})
+    assert again.status_code == 200
+    assert again.json()["choices"][0]["message"]["content"]
