@@ -39,6 +39,7 @@ def ray_environment(instance: Instance, ports: ServePorts) -> dict[str, str]:
         # What `runtime_env={"worker_process_setup_hook": …}` sets; here it costs no runtime environment to be built.
         "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "cluster.loopback.keep_on_loopback",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "VLLM_RPC_BASE_PATH": str(instance.tmp),  # sockets that it leaves behind would otherwise lie about in /tmp
         # HAProxy in front, requests straight to the replicas: some fifteen times the throughput (perf/LOG.md).
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -48,7 +49,7 @@ def ray_environment(instance: Instance, ports: ServePorts) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(haproxy / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(haproxy),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(haproxy / "server-state"),
-        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_loopback.sh")),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_guard.sh")),
         "RAYDESK_HAPROXY_BINARY": get_haproxy_binary(),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(ports.haproxy_metrics),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(ports.haproxy_stats),

@@ -92,6 +92,7 @@ class IngressApp:
             metrics=lambda: self._metrics.text(self.status()),
             lifespan=self._lifespan,
             new_id=lambda: uuid4().hex,
+            sends_request_id=False,
         )
 
     def status(self) -> AppStatus:

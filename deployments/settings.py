@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Placement = Literal["ingress", "deployment"]
+Language = Literal["en", "zh"]
 PLACEMENT_HELP = "'ingress': inside the ingress process (no hop); 'deployment': a deployment of its own, scaled apart."
 
 
@@ -113,16 +114,18 @@ class RetrieverSettings(Branch):
         0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim."
     )
     faq_margin: float = Field(
-        0.005, ge=0, le=1, description="Least lead of the best curated pair over the next different one."
+        0.02, ge=0, le=1, description="Least lead of the best curated pair over the next different one."
     )
-    evidence_threshold: float = Field(
-        0.84, ge=-1, le=1, description="Similarity (cosine) from which a passage is evidence."
+    evidence_threshold: dict[Language, float] = Field(
+        {"en": 0.84, "zh": 0.88},
+        description="Similarity (cosine) from which a passage is evidence, by the question's language: an encoder's "
+        "scale is not the same in all of them.",
     )
     evidence_coverage: float = Field(
         0.6, ge=0, le=1, description="Share of the question's words in a passage from which it is evidence, too."
     )
     out_of_scope_threshold: float = Field(
-        0.9, ge=0, le=1, description="Calibrated probability of 'out_of_scope' above which nothing is evidence."
+        0.7, ge=0, le=1, description="Calibrated probability of 'out_of_scope' above which nothing is evidence."
     )
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
     replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
@@ -152,7 +155,7 @@ class TierSettings(Branch):
     )
     model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
     model_source: str = Field(description="Hugging Face id or local folder of the weights.")
-    languages: tuple[Literal["en", "zh"], ...] = Field(
+    languages: tuple[Language, ...] = Field(
         ("en", "zh"), description="Languages that it writes well enough for customers."
     )
     context_tokens: int = Field(2048, ge=256, description="Longest prompt and answer together, tokens.")
@@ -256,6 +259,16 @@ class AppSettings(BaseSettings):
                 "make a key with 'raydesk keys create' and add it, or bind to 127.0.0.1"
             )
         return self
+
+    @property
+    def policy(self) -> str:
+        """Everything here that decides what is answered: an answer made under another policy is not given again."""
+        apart = {"placement", "replicas"}
+        tiers = {"engine_kwargs", "env", "num_cpus", "num_gpus", "min_replicas", "max_replicas", "max_ongoing_requests"}
+        return self.model_dump_json(
+            include={"encoder", "intents", "retriever", "tiers"},
+            exclude={"intents": apart, "retriever": apart, "tiers": {"__all__": tiers}},
+        )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

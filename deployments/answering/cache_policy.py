@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from deployments.answering.types import Path
-from deployments.answering.words import is_negated, without_a_not_a, words
+from deployments.answering.words import STOP_WORDS, is_negated, without_a_not_a, words
 
 CACHEABLE_PATHS: frozenset[Path] = frozenset({"faq", "small", "large", "cloud"})
 
@@ -37,6 +37,10 @@ _OPPOSITES = tuple(
         (r"\brestart|\breboot|重启", r"\breset|\bfactory|重置|恢复出厂"),
     )
 )
+# What tells a product from its sibling: "Orbit S" and "Orbit X", "Brio 2" and "Brio Pro".
+_NAME_AND_MODEL = re.compile(
+    r"(?<![a-z])([a-z]{3,})[ -](\d+[a-z]?|[b-hj-z]\d*|pro|plus|max|mini|lite|air|ultra)(?![a-z0-9%.,]*[a-z0-9%])"
+)
 _LEAST_SHARED_WORDS = 0.5  # Jaccard; a paraphrase in wholly other words is asked afresh rather than risked
 
 
@@ -45,6 +49,7 @@ def same_question(asked: str, stored: str) -> bool:
     first, second = _plain(asked), _plain(stored)
     return (
         _numbers(first) == _numbers(second)
+        and _models(first) == _models(second)
         and is_negated(first) == is_negated(second)
         and all(_sides(pair, first) == _sides(pair, second) for pair in _OPPOSITES)
         and _jaccard(words(first), words(second)) >= _LEAST_SHARED_WORDS
@@ -52,13 +57,16 @@ def same_question(asked: str, stored: str) -> bool:
 
 
 def contradicts(asked: str, curated: str) -> bool:
-    """True when a curated question says something else than what was asked: other numbers, or an opposite.
+    """True when a curated question says something else than what was asked: other numbers or models, or an opposite.
 
     Milder than `same_question`: a curated question may carry numbers or words that the customer left out.
     """
     first, second = _plain(asked), _plain(curated)
     asked_numbers, curated_numbers = _numbers(first), _numbers(second)
     if asked_numbers and curated_numbers and not (asked_numbers <= curated_numbers or curated_numbers <= asked_numbers):
+        return True
+    asked_models, curated_models = _models(first), _models(second)
+    if any(curated_models.get(name, models).isdisjoint(models) for name, models in asked_models.items()):
         return True
     return any(
         _sides(pair, first) in ((True, False), (False, True))
@@ -74,6 +82,15 @@ def _plain(text: str) -> str:
 
 def _numbers(text: str) -> frozenset[str]:
     return frozenset(_NUMBER.findall(text)) | frozenset(_CHINESE_NUMBER.findall(text))
+
+
+def _models(text: str) -> dict[str, set[str]]:
+    """Product names with the models that are meant of them."""
+    found: dict[str, set[str]] = {}
+    for name, model in _NAME_AND_MODEL.findall(text):
+        if name not in STOP_WORDS:
+            found.setdefault(name, set()).add(model)
+    return found
 
 
 def _sides(pair: tuple[re.Pattern[str], ...], text: str) -> tuple[bool, bool]:

@@ -8,6 +8,7 @@ that works in both languages and needs no second model.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from deployments.answering.words import coverage, is_negated, words
 from ingestion.chunk import Chunk
 from models.protocols import GenerationEnd, TextDelta
 
-LEAST_SUPPORT = 0.7  # share of a sentence's content words that its source must hold
+LEAST_SUPPORT = 0.8  # share of a sentence's content words that its source must hold
+_MOST_REPEATS = 3  # of one word in a sentence: a very small model can go round in circles
 QUOTE_CHARS = 280  # shown with a citation
 # Behind a full stop there has to be a space, or "4.90" would end a sentence.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
@@ -50,6 +52,8 @@ class Sources:
     def support(self, sentence: str) -> tuple[int, float] | None:
         """(position of the chunk, share of the words it holds) of the best support; None when there is none."""
         needed, numbers, negated = words(sentence), _numbers(sentence), is_negated(sentence)
+        if _goes_in_circles(sentence):
+            return None
         shares = [
             (coverage(needed, stretch.words), -stretch.chunk)
             for stretch in self._stretches
@@ -123,6 +127,11 @@ def _stretches(number: int, found: RetrievedChunk) -> Iterator[_Stretch]:
     for first, second in zip(sentences, [*sentences[1:], ""], strict=True):
         for text in {first, f"{first} {second}"}:
             yield _Stretch(number, words(f"{above} {text}"), _numbers(f"{above} {text}"), is_negated(text))
+
+
+def _goes_in_circles(sentence: str) -> bool:
+    counts = Counter(re.findall(r"[a-z]{4,}|[\u3400-\u9fff]{2}", sentence.lower()))
+    return bool(counts) and max(counts.values()) > _MOST_REPEATS
 
 
 def _numbers(text: str) -> frozenset[str]:

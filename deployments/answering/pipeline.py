@@ -234,7 +234,7 @@ class Turn:
         return [
             found
             for found in evidence.chunks
-            if (found.similarity or 0.0) >= limits.evidence_threshold
+            if (found.similarity or 0.0) >= limits.evidence_threshold[self._query.language]
             or coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
         ]
 
@@ -289,10 +289,10 @@ class Turn:
         done = self._done(GenerationEnd("stop", 0, 0), grounded=False)
         return [begin, delta, replace(done, buttons=(Button(label, message),))]
 
-    def _give_passage(self, found: RetrievedChunk) -> list[AnswerEvent]:
-        """No model can write this answer now: the best passage itself, word for word."""
+    def _give_passage(self, found: RetrievedChunk, why: str) -> list[AnswerEvent]:
+        """Instead of a written answer the best passage itself, word for word."""
         chunk = found.chunk
-        begin = self._begin("passage", "the best passage, quoted: no model that writes this language is up")
+        begin = self._begin("passage", f"the best passage, quoted: {why}")
         text = chunk.answer or excerpt(chunk.text, PASSAGE_CHARS)
         delta = self._delta(f"{QUOTED[self._query.language]}{text}")
         cited = self._cited(cite(chunk))
@@ -303,7 +303,7 @@ class Turn:
     ) -> AsyncGenerator[AnswerEvent, None]:
         tier = self._choose_tier()
         if tier is None:
-            for event in self._give_passage(chunks[0]):
+            for event in self._give_passage(chunks[0], "no model that writes this language is up"):
                 yield event
             return
         evidence = packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
@@ -315,7 +315,7 @@ class Turn:
                 self._degrade(f"{tier.settings.name}:{error.code}", error)
                 first = None
             if not isinstance(first, TextDelta):
-                for event in self._give_passage(chunks[0]):
+                for event in self._give_passage(chunks[0], f"the {tier.settings.name} model had no supported answer"):
                     yield event
                 return
             yield self._begin(tier.settings.name, f"{len(evidence)} sources for the {tier.settings.name} model")
@@ -491,7 +491,4 @@ def _as_path(path: str) -> Path:
 
 
 def _policy_version(settings: AppSettings, rules: Rules) -> str:
-    tiers = ",".join(f"{tier.name}={tier.model_source}" for tier in settings.tiers)
-    limits = settings.retriever.model_dump_json(exclude={"placement", "replicas"})
-    policy = f"{PROMPT_VERSION}|{rules.fingerprint}|{tiers}|{limits}|{settings.encoder.model}"
-    return hashlib.sha256(policy.encode()).hexdigest()[:12]
+    return hashlib.sha256(f"{PROMPT_VERSION}|{rules.fingerprint}|{settings.policy}".encode()).hexdigest()[:12]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from deployments.settings import Language as Language  # it is one of the values, too
 from ingestion.chunk import Chunk
 from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
 
@@ -14,7 +15,6 @@ Path = Literal[
     "exact_cache", "rule", "semantic_cache", "faq", "passage", "small", "large", "cloud", "abstain", "handoff"
 ]
 Outcome = Literal["answered", "disconnected", "failed"]
-Language = Literal["en", "zh"]
 
 
 @dataclass(frozen=True, slots=True)

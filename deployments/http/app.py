@@ -48,12 +48,19 @@ def build_http_app(
     lifespan: Lifespan | None = None,
     new_id: Callable[[], str],
     now_s: Callable[[], float] = time.time,
+    sends_request_id: bool = True,
 ) -> Starlette:
-    """The whole HTTP side. `new_id` gives unique ids (requests, turns, conversations), `now_s` Unix time."""
+    """The whole HTTP side. `new_id` gives unique ids (requests, turns, conversations), `now_s` Unix time.
+
+    sends_request_id: False behind Ray Serve, which does that itself.
+    """
     endpoints = Endpoints(settings, turns, metrics=metrics, new_id=new_id, now_s=now_s)
     app = Starlette(
         routes=endpoints.routes(),
-        middleware=[Middleware(RequestId, new_id=new_id), Middleware(Door, settings=settings)],
+        middleware=[
+            Middleware(RequestId, new_id=new_id, sends_id=sends_request_id),
+            Middleware(Door, settings=settings),
+        ],
         exception_handlers={HTTPException: _routing_error},
         lifespan=lifespan,
     )

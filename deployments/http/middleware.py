@@ -60,11 +60,15 @@ def error_response(error: PublicError, request_id: str, headers: Mapping[str, st
 
 
 class RequestId:
-    """Gives every request an id and every response its common headers; what nobody caught becomes a plain 500."""
+    """Gives every request an id and every response its common headers; what nobody caught becomes a plain 500.
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[], str]) -> None:
+    sends_id: False behind Ray Serve, which puts the id that it was sent, or made, on the response itself.
+    """
+
+    def __init__(self, app: ASGIApp, new_id: Callable[[], str], sends_id: bool = True) -> None:
         self._app = app
         self._new_id = new_id
+        self._sends_id = sends_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,7 +82,10 @@ class RequestId:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                _add_common_headers(MutableHeaders(raw=message["headers"]), scope["path"], request_id)
+                headers = MutableHeaders(raw=message["headers"])
+                if self._sends_id:
+                    headers["x-request-id"] = request_id
+                _add_common_headers(headers, scope["path"])
             await send(message)
 
         try:
@@ -101,8 +108,7 @@ class RequestId:
         return wished if REQUEST_ID.fullmatch(wished) else self._new_id()
 
 
-def _add_common_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
-    headers["x-request-id"] = request_id
+def _add_common_headers(headers: MutableHeaders, path: str) -> None:
     for name, value in SECURITY_HEADERS.items():
         headers[name] = value
     # The page's files are revalidated on each visit, so that an update arrives; answers are kept by nobody.

@@ -78,7 +78,11 @@ class Shop:
         tier = TierSettings(name="small", model_id="m", model_source="m", **limits)
         self.settings = AppSettings.model_validate(
             {
-                "retriever": {"faq_threshold": 0.8, "evidence_threshold": 0.3, "evidence_coverage": 0.6},
+                "retriever": {
+                    "faq_threshold": 0.8,
+                    "evidence_threshold": {"en": 0.3, "zh": 0.3},
+                    "evidence_coverage": 0.6,
+                },
                 "intents": {"confidence_threshold": 0.9, "margin_threshold": 0.3},
                 "tiers": [tier.model_dump()],
             }

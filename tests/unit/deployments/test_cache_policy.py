@@ -32,6 +32,7 @@ def test_paraphrases_are_the_same_question(asked: str, stored: str) -> None:
         ("How do I reset the Hub Mini?", "How do I restart the Hub Mini?"),
         ("Does it work with iPhone 15?", "Does it work with iPhone 14?"),
         ("How long is the warranty on a motor?", "How do I track my parcel?"),
+        ("How long does the Orbit X run?", "How long does the Orbit S run?"),
     ],
 )
 def test_what_turns_an_answer_round_is_another_question(asked: str, stored: str) -> None:
@@ -46,6 +47,10 @@ def test_what_turns_an_answer_round_is_another_question(asked: str, stored: str)
         ("how to turn it on", "How do I turn on two-factor authentication?", False),
         ("Can I return after 45 days?", "Can I return after 30 days?", True),
         ("Can I return it?", "Can I return an item within 30 days?", False),
+        ("Orbit X充满电能用多久", "Orbit S 充满电能用多久？", True),
+        ("how do i clean the brio 2", "How do I clean the Brio Pro?", True),
+        ("how do i clean the brio", "How do I clean the Brio Pro?", False),
+        ("does a visa card work", "Does a Visa card work?", False),
     ],
 )
 def test_curated_question_may_say_more_but_nothing_else(asked: str, curated: str, expected: bool) -> None:
