@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import json
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -23,9 +20,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never, get_args
-from urllib.parse import urlsplit
 
 import httpx2
+
+from perf.loopback import loopback_url
+from perf.provenance import provenance
 
 _ROOT = Path(__file__).parents[1]
 _COMPANY_QUESTIONS = _ROOT / "perf" / "data" / "company_questions.jsonl"
@@ -262,29 +261,6 @@ class DeskAwayError(Exception):
     """No desk answers at the address."""
 
 
-def loopback_url(text: str) -> str:
-    """The address without a closing slash; raises `ArgumentTypeError` for any other machine than this one."""
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname or "", parts.port  # a port that is no number raises
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address: {error}") from error
-    if parts.scheme not in ("http", "https") or not host:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an address such as http://127.0.0.1:8000")
-    if not _is_loopback(host):
-        raise argparse.ArgumentTypeError(f"only a desk on this machine (loopback) is asked, and {host!r} is not on it")
-    return text.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # any other name
-        return False
-
-
 def ask_all(url: str, collection: str, questions: Sequence[Question]) -> list[Answer]:
     """In the order of the questions. Raises `DeskAwayError`."""
     return asyncio.run(_ask_all(url, collection, questions))
@@ -387,13 +363,6 @@ def _cells(values: Iterable[object]) -> str:
     return "".join(f"{value!s:>15}" if len(str(value)) > 11 else f"{value!s:>12}" for value in values)
 
 
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.answers", description=__doc__)
     parser.add_argument("--url", type=loopback_url, default="http://127.0.0.1:8000", help="a desk on this machine")
@@ -402,6 +371,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="so many questions, evenly spread over the file")
     parser.add_argument("--show-wrong", action="store_true", help="each question that was not answered right")
     options = parser.parse_args()
+    origin = provenance()
     if options.limit is not None and options.limit < 1:
         parser.error("--limit must be at least 1")
     try:
@@ -434,8 +404,7 @@ def main() -> None:
         print(f"degraded: {', '.join(f'{count} {what}' for what, count in overall.degraded.items())}")
     result = {
         "benchmark": "answers",
-        "commit": _commit(),
-        "machine": platform.platform(),
+        **origin,
         "url": options.url,
         "collection": options.collection,
         "questions": options.questions.name,

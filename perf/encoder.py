@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import platform
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from models.bundled import ensure_encoder
 from models.embedder import BertEmbedder
 from models.intent_head import load_examples, train_intent_head
 from models.protocols import OUT_OF_SCOPE
+from perf.provenance import provenance
 
 _ROOT = Path(__file__).parents[1]
 _BANKING77 = _ROOT.parent / "shared" / "data" / "banking77" / "train.csv"
@@ -177,18 +176,12 @@ def _print_tables(scores: list[IntentScore], speeds: list[Speed]) -> None:
         print(f"{speed.precision:<12}{speed.threads:>8}{speed.query_ms:>10.1f}{speed.passages_per_s:>12.1f}")
 
 
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=_ROOT, capture_output=True, text=True, check=True
-    )
-    return done.stdout.strip()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.encoder", description=__doc__)
     parser.add_argument("--encoder", help="encoder folder or hub id (default: the bundled one)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16", help="for the intents")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="for the intents")
     options = parser.parse_args()
+    origin = provenance()
     model = options.encoder or str(ensure_encoder(_ROOT / ".raydesk" / "models", print))
 
     speeds = []
@@ -210,8 +203,7 @@ def main() -> None:
     _print_tables(scores, speeds)
     result = {
         "benchmark": "encoder",
-        "commit": _commit(),
-        "machine": platform.platform(),
+        **origin,
         "encoder": embedder.identity,
         "intents": [asdict(each) for each in scores],
         "speed": [asdict(each) for each in speeds],

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ipaddress
 import itertools
 import json
 import select
@@ -26,11 +25,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import uvloop
 
+from perf.loopback import loopback_url
 from perf.metrics import ClientCost, LoadSummary, Percentiles, Sample, client_cost, ratio, summarise
 from perf.peer import Recording
 from perf.provenance import ROOT, provenance
@@ -67,33 +66,6 @@ _HEADERS = {"content-type": "application/json"}
 
 class LoadError(RuntimeError):
     """There is nothing to measure; the message says why."""
-
-
-# --- where to ---
-
-
-def loopback_base(url: str) -> str:
-    """`http://host:port` of a server on this machine. Raises `LoadError` for any other."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port or 80
-    except ValueError as error:
-        raise LoadError(f"'{url}' is not a URL: {error}.") from error
-    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise LoadError(f"'{url}' is not of the form http://127.0.0.1:8000.")
-    if not _is_loopback(host):
-        raise LoadError(f"'{host}' is not this machine: load goes to loopback only (127.0.0.1, ::1, localhost).")
-    # Put together afresh: nobody downstream can read another host out of it.
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 # --- one question ---
@@ -359,7 +331,12 @@ def _as_result(load: Load) -> dict[str, Any]:
 
 def _options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m perf.load", description=__doc__)
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="a desk on this machine (default: %(default)s)")
+    parser.add_argument(
+        "--url",
+        type=loopback_url,
+        default="http://127.0.0.1:8000",
+        help="a desk on this machine (default: %(default)s)",
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help=f"of load, at most {MAX_SECONDS:.0f} (default: 10)")
     parser.add_argument(
         "--concurrency", type=int, default=64, help=f"connections, at most {MAX_CONCURRENCY} (default: 64)"
@@ -386,7 +363,7 @@ def _questions(file: Path | None) -> Sequence[str]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures, prints the table and returns the result."""
-    base, questions = loopback_base(arguments.url), _questions(arguments.questions)
+    base, questions = arguments.url, _questions(arguments.questions)
     options = Options(arguments.concurrency, arguments.seconds, arguments.stream)
     result = {"benchmark": "load", **provenance(), "url": base, "questions": len(questions), **asdict(options)}
     loads = [uvloop.run(measure("desk", base, questions, options))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import pytest
@@ -19,7 +18,6 @@ from perf.answers import (
     fired_intent,
     holds,
     judge,
-    loopback_url,
     origin,
     read_questions,
     score,
@@ -226,35 +224,3 @@ def test_every_language_and_kind_has_a_row_and_everything_is_the_last() -> None:
 def test_a_limit_is_spread_over_the_file(limit: int, expected: list[int]) -> None:
     questions = [Question(str(number), "en", "why", ABSTAIN) for number in range(10)]
     assert [int(question.id) for question in spread(questions, limit)] == expected
-
-
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8000", "http://localhost:8000", "http://[::1]:8000", "https://127.0.0.2"]
-)
-def test_address_on_this_machine_is_accepted(url: str) -> None:
-    assert loopback_url(url) == url
-    assert loopback_url(f"{url}/") == url
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://192.168.1.5:8000",
-        "http://0.0.0.0:8000",
-        "http://desk.example.com",
-        "http://127.0.0.1.example.com",
-        "http://127.0.0.1@example.com",
-        "http://localhost.example.com:8000",
-    ],
-)
-def test_any_other_machine_is_refused(url: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="only a desk on this machine"):
-        loopback_url(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://[::1", "http://127.0.0.1:x"]
-)
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="is not an address"):
-        loopback_url(url)

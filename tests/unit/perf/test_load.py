@@ -16,7 +16,6 @@ from perf.load import (
     Options,
     Reply,
     client_line,
-    loopback_base,
     measure,
     read_document,
     read_end,
@@ -25,49 +24,6 @@ from perf.metrics import ClientCost
 from perf.peer import Recording, build_app
 
 pytestmark = pytest.mark.unit
-
-
-# --- where to ---
-
-
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [
-        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
-        ("http://127.0.0.1:8000/", "http://127.0.0.1:8000"),
-        ("http://127.9.9.9", "http://127.9.9.9:80"),
-        ("http://[::1]:8001", "http://[::1]:8001"),
-        ("http://LOCALHOST:8000", "http://localhost:8000"),
-    ],
-)
-def test_loopback_addresses_are_accepted(url: str, base: str) -> None:
-    assert loopback_base(url) == base
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "http://example.com",
-        "http://10.0.0.1:8000",
-        "http://0.0.0.0:8000",
-        "http://127.0.0.1.example.com",
-        "http://localhost.example.com:8000",
-        "http://127.0.0.1@example.com",
-        "http://[2001:db8::1]:8000",
-        "http://2130706433",  # 127.0.0.1 as one number: to some, not to all
-    ],
-)
-def test_other_hosts_are_refused(url: str) -> None:
-    with pytest.raises(LoadError, match=r"loopback only|not of the form"):
-        loopback_base(url)
-
-
-@pytest.mark.parametrize(
-    "url", ["127.0.0.1:8000", "https://127.0.0.1", "http://127.0.0.1/v1/chat", "http://127.0.0.1:x", "http://[::1", ""]
-)
-def test_what_is_no_address_of_a_desk_is_refused(url: str) -> None:
-    with pytest.raises(LoadError, match="is not"):
-        loopback_base(url)
 
 
 # --- what comes back ---
