@@ -19,7 +19,7 @@ from deployments.settings import AppSettings
 from models.bundled import ENCODER_FOLDER, SMALL_LLM_FOLDER
 
 SAMPLE_COMPANY = Path("cluster/sample_company")
-_LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d|(DEBUG|INFO|WARNING|ERROR)\b|[┌├└│╭╰─]")
+_LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d|(DEBUG|INFO|WARNING|ERROR)\b|[┌├└│╭╰─]|.*\d%\|")  # or a bar's frame
 _SAMPLE_SOURCES = ("articles", "faq", "documents")
 
 

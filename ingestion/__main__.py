@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ingestion.embedding import EncoderConfig
 from ingestion.errors import IngestionError, TooManyRejectsError
-from ingestion.report import as_table, rejects_as_table
+from ingestion.report import as_table, rejects_as_lines
 from ingestion.store import KnowledgeStore
 
 DEFAULT_ROOT = ".raydesk/knowledge"
@@ -126,10 +126,10 @@ def apply(
             )
     except IngestionError as error:
         if isinstance(error, TooManyRejectsError):
-            console.print(*rejects_as_table(error.rejects), sep="\n")
+            console.print(*rejects_as_lines(error.rejects), sep="\n", crop=False)
         console.print(f"[red]Not published:[/red] {error}", highlight=False)
         raise typer.Exit(1) from error
-    Console().print(as_table(report))
+    Console().print(as_table(report), crop=False)
 
 
 @app.command()

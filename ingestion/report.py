@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from ingestion.document import Reject
 
@@ -69,15 +70,15 @@ def as_table(report: IngestReport) -> RenderableType:
         table.add_row(name, str(count))
     for stage, seconds in report.seconds.items():
         table.add_row(f"seconds: {stage}", f"{seconds:.1f}")
-    return Group(table, *(f"Note: {note}" for note in report.notes), *rejects_as_table(report.rejects))
+    return Group(table, *(f"Note: {note}" for note in report.notes), *rejects_as_lines(report.rejects))
 
 
-def rejects_as_table(rejects: Sequence[Reject]) -> list[RenderableType]:
-    """No table where there are none."""
+def rejects_as_lines(rejects: Sequence[Reject]) -> list[RenderableType]:
+    """Lines that are not wrapped, so that they can be searched for; none where there are none."""
     if not rejects:
         return []
-    table = Table("rejected", "reason", title_justify="left")
-    for reject in rejects[:_SHOWN_REJECTS]:
-        table.add_row(reject.source, reject.reason)
+    lines = ["Rejected:", *(f"  {reject.source}: {reject.reason}" for reject in rejects[:_SHOWN_REJECTS])]
     more = len(rejects) - _SHOWN_REJECTS
-    return [table, f"and {more} more"] if more > 0 else [table]
+    if more > 0:
+        lines.append(f"  and {more} more")
+    return [Text(line, no_wrap=True, overflow="ignore") for line in lines]
