@@ -29,12 +29,15 @@ class Authenticator:
         )
 
     def principal(self, headers: Headers) -> Principal:
-        """Raises `AuthenticationError`: without a key where one is needed, and with a wrong one always."""
+        """Raises `AuthenticationError`: without a key where one is needed, and with a wrong one where there are any.
+
+        Stock OpenAI clients always send some key; on loopback, where none is configured, it says nothing.
+        """
         values = headers.getlist("authorization")
-        if not values:
-            if self._anonymous is None:
-                raise AuthenticationError
+        if self._anonymous is not None and not (values and self._keys):
             return self._anonymous
+        if not values:
+            raise AuthenticationError
         scheme, _, key = values[0].partition(" ")
         if len(values) > 1 or scheme.lower() != "bearer":
             raise AuthenticationError

@@ -48,13 +48,11 @@ def test_a_wish_that_cannot_be_granted(desk: Desk, path: str, body: Any, status:
     assert_error(desk.post(path, body), status, code)
 
 
-def test_other_kinds_methods_hosts_and_keys(desk: Desk) -> None:
+def test_other_kinds_methods_and_hosts(desk: Desk) -> None:
     url = f"{desk.url}/v1/chat"
     assert_error(httpx2.post(url, content=b"a=b"), 415, "unsupported_media_type")
     assert_error(httpx2.get(url), 405, "method_not_allowed")
     assert_error(desk.post("/v1/chat", {"messages": ASK}, headers={"host": "evil.example"}), 403, "permission_denied")
-    wrong_key = {"authorization": "Bearer rd_wrong"}
-    assert_error(desk.post("/v1/chat", {"messages": ASK}, headers=wrong_key), 401, "authentication_failed")
 
 
 def assert_error(response: httpx2.Response, status: int, code: str) -> None:

@@ -25,28 +25,34 @@ def turns(desk: Desk, conversation_prefix: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["conversation_id"].startswith(conversation_prefix)]
 
 
-def stream_body(question: str, conversation: str) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": question}], "conversation_id": conversation}
+# About something that the knowledge holds, and that takes the model many words.
+LONG = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
+
+
+def model_body(question: str, **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": question}]
+    return {"model": "raydesk-small", "stream": True, "max_tokens": 150, "messages": messages} | fields
 
 
 def ask_and_maybe_leave(desk: Desk, number: int) -> str:
-    """One of a hundred turns; every fifth customer asks the model for much and leaves before it has answered."""
+    """One of a hundred turns; every fifth customer asks the model and leaves at its first word."""
     conversation = f"hundred-{number}"
     if number % 5 != 0:
         return str(desk.ask(f"{FAQ} ({number})", conversation_id=conversation)["path"])
-    body = {
-        "model": "raydesk-small",
-        "stream": True,
-        "messages": [{"role": "user", "content": f"Tell me everything about delivery, please ({number})."}],
-        "metadata": {"conversation_id": conversation},
-    }
-    # Leaving while nothing has come yet: the model needs a second or more for its first word.
-    with httpx2.Client(timeout=httpx2.Timeout(90, read=0.5)) as client:
-        try:
-            client.post(f"{desk.url}/v1/chat/completions", json=body)
-        except httpx2.ReadTimeout:
-            return "left"
+    body = model_body(LONG, metadata={"conversation_id": conversation})
+    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=90) as response:
+        for line in response.iter_lines():
+            if content(line):
+                return "left"
     return "stayed"
+
+
+def content(line: str) -> str:
+    """The words in one line of a stream."""
+    if not line.startswith("data: {"):
+        return ""
+    choices = json.loads(line.removeprefix("data: ")).get("choices") or [{"delta": {}}]
+    return str(choices[0]["delta"].get("content") or "")
 
 
 def test_a_hundred_turns_are_a_hundred_rows_though_twenty_customers_leave(writing_desk: Desk) -> None:
@@ -62,12 +68,7 @@ def test_a_hundred_turns_are_a_hundred_rows_though_twenty_customers_leave(writin
 
 def test_model_killed_while_it_writes_is_an_error_event_and_the_next_question_works(writing_desk: Desk) -> None:
     desk = writing_desk
-    body = {
-        "model": "raydesk-small",
-        "stream": True,
-        "max_tokens": 150,
-        "messages": [{"role": "user", "content": "Explain the whole way of a return, every step of it, at length."}],
-    }
+    body = model_body(LONG)
     replicas = desk.processes("ServeReplica:raydesk-small")
     assert replicas
     lines: list[str] = []
@@ -75,7 +76,7 @@ def test_model_killed_while_it_writes_is_an_error_event_and_the_next_question_wo
         assert response.status_code == 200
         for line in response.iter_lines():
             lines.append(line)
-            if len([said for said in lines if '"content":"' in said]) == 3:
+            if sum(bool(content(said)) for said in lines) == 2:
                 for replica in replicas:
                     replica.signal(signal.SIGKILL)
     documents = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")]

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-import ray
 
 from cluster.environment import ray_client_environment
 from cluster.instance import Instance
-from deployments.app import tier_llm
-from models.protocols import LLM
-from tests.conformance.llm_suite import LLMSuite
-from tests.e2e.conftest import Desk
+from tests.e2e.conftest import ROOT, Desk
 
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="module")
-def joined(writing_desk: Desk) -> Iterator[None]:
-    """This process is a client of the desk's Ray."""
+def test_the_engine_keeps_the_contract_of_its_fake(writing_desk: Desk) -> None:
+    """In a process of its own: Ray reads where and how to join when it is imported."""
     address = writing_desk.running.ray_address
     assert address is not None
-    before = dict(os.environ)
-    os.environ.update(ray_client_environment(Instance(writing_desk.state), address))
-    ray.init(log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.mark.usefixtures("joined")
-class TestEngine(LLMSuite):
-    @pytest.fixture
-    def llm(self) -> LLM:
-        return tier_llm("raydesk", "small", "raydesk-small")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", str(Path(__file__).with_name("engine_suite.py"))],
+        cwd=ROOT,
+        env=writing_desk.environment | ray_client_environment(Instance(writing_desk.state), address),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-1000:]
+    assert "5 passed" in done.stdout

@@ -28,6 +28,7 @@ KEYS = (
 )
 EXPOSED = settings(http={"bind_host": "0.0.0.0"}, auth={"keys": KEYS})  # noqa: S104
 LOOPBACK = settings(auth={"keys": KEYS, "loopback_tenant": "demo"})
+KEYLESS = settings(auth={"keys": (), "loopback_tenant": "demo"})
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,7 @@ LOOPBACK = settings(auth={"keys": KEYS, "loopback_tenant": "demo"})
         (LOOPBACK, None, Principal("demo", frozenset({"public"}), "loopback")),
         (LOOPBACK, "Bearer rk-shop", Principal("shop", frozenset({"public", "staff"}), "shop")),
         (LOOPBACK, "Bearer wrong", None),
+        (KEYLESS, "Bearer sk-whatever", Principal("demo", frozenset({"public"}), "loopback")),  # as stock clients do
         (EXPOSED, None, None),
         (EXPOSED, "", None),
         (EXPOSED, "Bearer", None),
