@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from models.fakes import HashEmbedder
 from models.protocols import Embedder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.conformance
 
@@ -23,6 +20,10 @@ TEXTS = ["Where is my parcel?", "怎么申请退款?", "", "refund " * 2000, "na
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     if request.param == "hash":
         return HashEmbedder()
+    if request.param == "bert-bf16" and not {"avx512_bf16", "amx_bf16"} & set(
+        Path("/proc/cpuinfo").read_text().split()
+    ):
+        pytest.skip("this processor emulates bf16, which takes minutes")
     from models.embedder import BertEmbedder
 
     folder: Path = request.getfixturevalue("bundled_encoder")
