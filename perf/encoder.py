@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from deployments.answering.rules import load_rules
 from models.bundled import ensure_encoder
 from models.embedder import BertEmbedder
 from models.intent_head import load_examples, train_intent_head
@@ -111,6 +112,7 @@ def measure_banking77(train: dict[str, Train], per_intent: int | None) -> list[I
 
 def measure_company(train: dict[str, Train]) -> list[IntentScore]:
     examples = load_examples(_COMPANY_INTENTS)
+    flows = load_rules(_COMPANY_INTENTS.with_name("rules.yaml"), _SURE, 0.0).by_intent
     rows = [json.loads(line) for line in _COMPANY_QUESTIONS.read_text("utf-8").splitlines() if line.strip()]
     scores = []
     for kind, make in train.items():
@@ -118,7 +120,11 @@ def measure_company(train: dict[str, Train]) -> list[IntentScore]:
         for language in sorted({row["language"] for row in rows}):
             chosen = [row for row in rows if row["language"] == language]
             truths = [str(row["expect"].get("intent") or "") for row in chosen]
-            predictions = classify([row["question"] for row in chosen])
+            # An intent without a flow answers nothing, as sure as it may be: the knowledge does.
+            predictions = [
+                (label if label in flows else OUT_OF_SCOPE, confidence)
+                for label, confidence in classify([row["question"] for row in chosen])
+            ]
             scores.append(score(f"company, {language}", kind, truths, predictions))
     return scores
 
