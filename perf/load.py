@@ -29,6 +29,7 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from perf.json_object import json_object
 from perf.loopback import loopback_url
 from perf.metrics import ClientCost, LoadSummary, Percentiles, Sample, client_cost, ratio, summarise
 from perf.peer import Recording
@@ -81,7 +82,7 @@ class Reply:
 
 def read_document(status: int, body: bytes) -> Reply:
     """An answer of `POST /v1/chat`, or an error of it, or whatever a proxy says in its place."""
-    content = _object(body)
+    content = json_object(body)
     if status == 200 and content.get("path"):
         return Reply(path=str(content["path"]))
     error = content.get("error")
@@ -108,19 +109,10 @@ class EventReader:
 def read_end(name: str, data: bytes) -> Reply | None:
     """What a stream ended with; None for an event that does not end it."""
     if name == "done":
-        return Reply(path=str(_object(data).get("path") or "unknown"))
+        return Reply(path=str(json_object(data).get("path") or "unknown"))
     if name == "error":
-        return Reply(error=f"stream {_object(data).get('code') or 'unknown'}")
+        return Reply(error=f"stream {json_object(data).get('code') or 'unknown'}")
     return None
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    """Empty for anything but a JSON object."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 class Client:

@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from perf.json_object import json_object
 from perf.provenance import ROOT, provenance
 
 QUESTION = "How long do I have to return an item?"
@@ -98,7 +99,7 @@ def judge_curated(exchange: Exchange | None) -> Look:
     """Whether `POST /v1/chat` gave a curated answer."""
     if exchange is None:
         return Look(False, "nothing answers")
-    content = _object(exchange[1])
+    content = json_object(exchange[1])
     path = content.get("path")
     if exchange[0] != 200 or not isinstance(path, str):
         return Look(False, _refusal(exchange[0], content))
@@ -109,7 +110,7 @@ def judge_generated(exchange: Exchange | None, tier: str) -> Look:
     """Whether `POST /v1/chat/completions` gave an answer that the tier wrote: without it there is a quoted passage."""
     if exchange is None:
         return Look(False, "nothing answers")
-    content = _object(exchange[1])
+    content = json_object(exchange[1])
     try:
         message = content["choices"][0]["message"]
         path, text = message["raydesk"]["path"], message["content"]
@@ -120,20 +121,11 @@ def judge_generated(exchange: Exchange | None, tier: str) -> Look:
 
 def find_tier(exchange: Exchange | None, model_id: str) -> Tier | None:
     """The tier of that model, from `GET /readyz`; None while nobody knows of it."""
-    content = {} if exchange is None else _object(exchange[1])
+    content = {} if exchange is None else json_object(exchange[1])
     for tier in content.get("tiers") or []:
         if tier.get("model_id") == model_id:
             return Tier(str(tier["name"]), str(tier["state"]))
     return None
-
-
-def _object(text: bytes) -> dict[str, Any]:
-    """Empty for anything but a JSON object: while it starts, the proxy answers in its own words."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _refusal(status: int, content: Mapping[str, Any]) -> str:
