@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
 from starlette.testclient import TestClient
 
 from deployments.http.app import build_http_app
 from deployments.settings import AppSettings
+from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
 
 
 @pytest.fixture

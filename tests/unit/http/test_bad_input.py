@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from scripted_turns import ScriptedTurns
 from starlette.testclient import TestClient
+
+from tests.unit.http.scripted_turns import ScriptedTurns
 
 pytestmark = pytest.mark.unit
 

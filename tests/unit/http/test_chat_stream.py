@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx_sse
 import pytest
-from scripted_turns import CITATION, Script, ScriptedTurns, answer, counting_ids, failed, meta, settings
 from starlette.testclient import TestClient
 
 from deployments.answering.errors import (
@@ -24,6 +23,7 @@ from deployments.answering.errors import (
 from deployments.answering.types import Delta
 from deployments.http.app import build_http_app
 from deployments.settings import AppSettings
+from tests.unit.http.scripted_turns import CITATION, Script, ScriptedTurns, answer, counting_ids, failed, meta, settings
 
 pytestmark = pytest.mark.unit
 

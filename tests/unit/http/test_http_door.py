@@ -6,13 +6,13 @@ import hashlib
 from typing import Any
 
 import pytest
-from scripted_turns import READY, ClientMaker, ScriptedTurns, counting_ids, settings
 from starlette.testclient import TestClient
 
 from deployments.answering.protocols import AppStatus
 from deployments.answering.types import Principal
 from deployments.http.app import build_http_app
 from deployments.http.middleware import Door
+from tests.unit.http.scripted_turns import READY, ClientMaker, ScriptedTurns, counting_ids, settings
 
 pytestmark = pytest.mark.unit
 

@@ -9,12 +9,12 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from scripted_turns import ScriptedTurns, counting_ids, failed, meta, settings
 from starlette.testclient import TestClient
 
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Delta, Done
 from deployments.http.app import build_http_app
+from tests.unit.http.scripted_turns import ScriptedTurns, counting_ids, failed, meta, settings
 
 pytestmark = pytest.mark.unit
 
