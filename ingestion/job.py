@@ -3,52 +3,39 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import ray
 import ray.data
-from ray.exceptions import RayError, RayTaskError
 
 from ingestion import rows
 from ingestion.chunk import Chunk
-from ingestion.embedding import Columns, EmbedChunks, EmbedderFactory, EncoderConfig, embedding_text, identity_of
+from ingestion.embedder_pool import VectorPairs, embed, fetch_identity, start_identity
+from ingestion.embedding import Columns, EmbedderFactory, EncoderConfig
 from ingestion.errors import (
     CorruptVersionError,
-    EmbedderError,
     NothingToIngestError,
     TooManyRejectsError,
     UnknownVersionError,
 )
 from ingestion.isolated import IsolatedParser, Limits
+from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import quiet_data, ray_session
 from ingestion.report import IngestReport, reject_share
 from ingestion.sources import SourceFile, expand
 from ingestion.store import KnowledgeStore, NewVersion
-from models.protocols import Embedder, Vectors
-
-Progress = Callable[[str, int, int | None], None]  # stage, done, total if it is known
 
 _FILES_PER_TASK = 32  # each task starts a child process: 0.2 s
 _READ_CPUS = 0.5  # beside a running application there may be little left
-_EMBED_BATCH = 64
-_NICENESS = 10
 _READ_TASKS = 4  # at least, so that few files are read beside one another, too
-_VECTOR_COLUMNS = ("id", "vector", "question_vector")
-_VectorPairs = dict[str, tuple[Vectors, Vectors]]  # chunk id → (vector, question vector)
-
-
-def no_progress(stage: str, done: int, total: int | None) -> None:
-    """Tells nobody."""
 
 
 def ingest(
@@ -77,16 +64,16 @@ def ingest(
     factory = embedder_factory or encoder.located().load
     files = expand(paths)
     with ray_session(concurrency), quiet_data(show_bars=sys.stderr.isatty() and progress is no_progress):
-        identity_ref = ray.remote(num_cpus=_READ_CPUS)(identity_of).remote(factory)  # while the files are read
+        identity_ref = start_identity(factory)  # while the files are read
         with clock.stage("read"):
             found = rows.gather(_read(files, collection, limits or Limits(), progress))
         _check(found, max_reject_share)
         with clock.stage("load encoder"):
-            identity = _result(identity_ref)
+            identity = fetch_identity(identity_ref)
         stored, notes = _stored_vectors(store, tenant, collection, identity)
         missing = [chunk for chunk in found.chunks if chunk.id not in stored]
         with clock.stage("embed"):
-            embedded = _embed(missing, factory, concurrency, gpus_per_embedder, progress)
+            embedded = embed(missing, factory, concurrency, gpus_per_embedder, progress)
     pairs = sum(chunk.kind == "qa" for chunk in found.chunks)
     report = IngestReport(
         tenant=tenant,
@@ -161,7 +148,7 @@ def _check(found: rows.Gathered, max_reject_share: float) -> None:
 
 def _stored_vectors(
     store: KnowledgeStore, tenant: str, collection: str, identity: str
-) -> tuple[_VectorPairs, tuple[str, ...]]:
+) -> tuple[VectorPairs, tuple[str, ...]]:
     """Of the published version, with a note if there is one that cannot be read: this run then replaces it."""
     try:
         return store.stored_vectors(tenant, collection, identity), ()
@@ -169,55 +156,10 @@ def _stored_vectors(
         return {}, (f"the published version could not be read, so everything was embedded again ({error})",)
 
 
-def _embed(
-    chunks: Sequence[Chunk], factory: EmbedderFactory, concurrency: int, gpus: float, progress: Progress
-) -> _VectorPairs:
-    progress("embed", 0, len(chunks))
-    if not chunks:
-        return {}
-    items = [{"id": chunk.id, "text": embedding_text(chunk), "question": chunk.question} for chunk in chunks]
-    embedded = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / _EMBED_BATCH)).map_batches(
-        EmbedChunks,
-        fn_constructor_args=(partial(_load_politely, factory),),
-        batch_size=_EMBED_BATCH,
-        compute=ray.data.ActorPoolStrategy(size=concurrency),
-        num_cpus=1,
-        num_gpus=gpus or None,
-    )
-    vectors: _VectorPairs = {}
-    try:
-        for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
-            for key, vector, question_vector in zip(*(batch[name] for name in _VECTOR_COLUMNS), strict=True):
-                vectors[str(key)] = (vector, question_vector)
-            progress("embed", len(vectors), len(chunks))
-    except RayError as error:
-        raise _embedder_error(error) from error
-    return vectors
-
-
-def _load_politely(factory: EmbedderFactory) -> Embedder:
-    """In the embedder's own process: customers who are answered on the same machine go first."""
-    os.nice(_NICENESS)
-    return factory()
-
-
-def _result(reference: Any) -> str:
-    try:
-        return cast(str, ray.get(reference))
-    except RayError as error:
-        raise _embedder_error(error) from error
-
-
-def _embedder_error(error: RayError) -> EmbedderError:
-    """Without Ray's traceback, which stays in the cause."""
-    reason = error.cause if isinstance(error, RayTaskError) else error
-    return EmbedderError(f"the encoder failed: {reason}")
-
-
 # --- vectors to a version ---
 
 
-def _new_version(chunks: Sequence[Chunk], vectors: _VectorPairs, report: IngestReport) -> NewVersion:
+def _new_version(chunks: Sequence[Chunk], vectors: VectorPairs, report: IngestReport) -> NewVersion:
     return NewVersion(
         chunks=chunks,
         vectors=np.stack([vectors[chunk.id][0] for chunk in chunks]),
