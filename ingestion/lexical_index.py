@@ -1,10 +1,15 @@
-"""BM25 over chunks, by tantivy. Words are cut and stemmed before they get there; Chinese is segmented by rjieba."""
+"""BM25 over chunks, by tantivy. Words are cut and stemmed before they get there; Chinese is segmented by rjieba.
+
+Several indexes searched as one: each by its own count takes a word for rare or common, so `shared_weights` says how far
+that is from the truth of all of them together.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +42,8 @@ def tokens(text: str) -> list[str]:
 def query_terms(text: str) -> list[str]:
     """The words worth searching for, each once; all of them if the text has no others."""
     words = _words(text)
-    return list(dict.fromkeys(_stemmed([word for word in words if word not in _STOP_WORDS] or words)))
+    terms = dict.fromkeys(_stemmed([word for word in words if word not in _STOP_WORDS] or words))
+    return list(terms)[:_MAX_QUERY_TERMS]
 
 
 def _words(text: str) -> list[str]:
@@ -62,17 +68,57 @@ class LexicalIndex:
         self._index.config_reader(reload_policy="manual", num_warmers=0)  # no thread that watches for changes
         self._searcher = self._index.searcher()
 
-    def search(self, text: str, top_k: int, field: Field = "words") -> list[tuple[int, float]]:
-        """(row, BM25 score), best first."""
-        terms = [self._term(field, word) for word in query_terms(text)[:_MAX_QUERY_TERMS]]
+    @property
+    def doc_count(self) -> int:
+        return int(self._searcher.num_docs)
+
+    def doc_freq(self, term: str, field: Field = "words") -> int:
+        """Rows that hold the term; a term is one of `query_terms`."""
+        return int(self._searcher.doc_freq(field, term))
+
+    def search(
+        self, text: str, top_k: int, field: Field = "words", weights: Mapping[str, float] | None = None
+    ) -> list[tuple[int, float]]:
+        """(row, BM25 score), best first. weights: of the text's terms, where they are not to count alike (1.0)."""
+        terms = [self._term(field, term, (weights or {}).get(term, 1.0)) for term in query_terms(text)]
         if not terms:
             return []
         hits = self._searcher.search(tantivy.Query.boolean_query(terms), top_k).hits
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
         return [(int(row), float(score)) for row, (score, _) in zip(rows, hits, strict=True)]
 
-    def _term(self, field: Field, word: str) -> tuple[Any, Any]:
-        return tantivy.Occur.Should, tantivy.Query.term_query(self._index.schema, field, word)
+    def _term(self, field: Field, term: str, weight: float) -> tuple[Any, Any]:
+        query = tantivy.Query.term_query(self._index.schema, field, term)
+        return tantivy.Occur.Should, query if weight == 1.0 else tantivy.Query.boost_query(query, weight)
+
+
+def shared_weights(indexes: Sequence[LexicalIndex], text: str, field: Field = "words") -> list[dict[str, float]]:
+    """For each index the weights with which `LexicalIndex.search` gives scores that compare with the others'.
+
+    Only the rarity of terms is shared: each index still takes the length of a text by its own average.
+    """
+    terms = query_terms(text)
+    counts = [index.doc_count for index in indexes]
+    return idf_weights(counts, [{term: index.doc_freq(term, field) for term in terms} for index in indexes])
+
+
+def idf_weights(doc_counts: Sequence[int], doc_freqs: Sequence[Mapping[str, int]]) -> list[dict[str, float]]:
+    """For each index, of each term: its idf in all indexes together, divided by its idf in this one.
+
+    doc_counts: rows of each index. doc_freqs: rows of each index that hold the term; every index knows every term.
+    """
+    total = sum(doc_counts)
+    terms = doc_freqs[0] if doc_freqs else {}
+    shared = {term: idf(total, sum(freqs[term] for freqs in doc_freqs)) for term in terms}
+    return [
+        {term: shared[term] / idf(count, freqs[term]) for term in terms}
+        for count, freqs in zip(doc_counts, doc_freqs, strict=True)
+    ]
+
+
+def idf(doc_count: int, doc_freq: int) -> float:
+    """How rare a term is, as tantivy's BM25 has it; above 0."""
+    return math.log(1 + (doc_count - doc_freq + 0.5) / (doc_freq + 0.5))
 
 
 def build_lexical_index(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
