@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingestion.chunk import Chunk
+from ingestion.document import digest
 from models.protocols import Embedder
 
 EmbedderFactory = Callable[[], Embedder]
@@ -53,6 +54,11 @@ def embedding_text(chunk: Chunk) -> str:
     if chunk.kind == "qa":
         return f"{chunk.question}\n{chunk.answer}"
     return "\n".join([" > ".join(part for part in (chunk.title, *chunk.heading_path) if part), chunk.text]).strip()
+
+
+def vector_key(chunk: Chunk) -> str:
+    """Of all that its vectors are made of: chunks with equal keys have equal vectors, whatever else differs."""
+    return digest(embedding_text(chunk), chunk.question)
 
 
 class EmbedChunks:
