@@ -96,4 +96,5 @@ def test_processes_are_found_after_their_launcher_is_gone(instance: Instance) ->
         assert unmarked.pid in [process.pid for process in later.processes()]
         unmarked.kill()
         unmarked.wait()
-        assert later.processes() == []
+        # The run of the tests may have other children.
+        assert unmarked.pid not in [process.pid for process in later.processes()]
