@@ -112,6 +112,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     retriever: Any = _remote(RemoteRetriever, handles, "retriever", settings.deadlines.search_s)
     if retriever is None:
         retriever = Retriever(settings.knowledge, settings.encoder)
+        stop.append(retriever.stop)
         start["retriever"] = partial(
             retriever.warm_up, settings.auth.loopback_tenant, settings.knowledge.default_collection
         )

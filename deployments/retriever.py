@@ -18,20 +18,25 @@ from deployments.answering.types import Evidence, Language, Principal, Retrieved
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import ScoredChunk
 from ingestion.errors import StoreError
-from ingestion.store import KnowledgeStore, KnowledgeVersion
+from ingestion.store import KnowledgeStore
+from ingestion.version import KnowledgeVersion
 from models.embedder import embedder_identity as identity_of
 from models.protocols import Vectors
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
+_Key = tuple[str, str]  # tenant, collection
 
 RRF_K = 60  # Cormack, Clarke and Büttcher 2009: damps the lead of the first ranks
 POOL = 20  # chunks that each search gives to the fusion
+RETRY_S = 30.0  # a version that could not be read is tried again after this pause
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
 
 
 class Retriever:
+    """Answers every search from one version as a whole. A new one is loaded beside the old and takes its place then."""
+
     def __init__(
         self,
         settings: KnowledgeSettings,
@@ -41,13 +46,17 @@ class Retriever:
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         threads: int = 2,
     ) -> None:
-        self._store = KnowledgeStore(Path(settings.root))
+        self._store = KnowledgeStore(settings.root, Path(settings.copies))
         self._poll_interval_s = settings.poll_interval_s
         self._embedder_identity = embedder_identity or _identity(encoder)
         self._today = today
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
-        self._open: dict[tuple[str, str], tuple[KnowledgeVersion, float]] = {}  # → version, last looked at (monotonic)
-        self._locks: dict[tuple[str, str], threading.Lock] = {}
+        self._open: dict[_Key, KnowledgeVersion] = {}
+        self._refused: dict[_Key, tuple[str, float]] = {}  # → what cannot be read, when it was tried (monotonic)
+        self._loading = threading.Lock()
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="knowledge-watcher", daemon=True)
+        self._watcher.start()
 
     async def warm_up(self, tenant: str, collection: str) -> None:
         """Loads a collection before the first customer asks; one that is not there yet is no fault."""
@@ -59,11 +68,15 @@ class Retriever:
     async def ping(self) -> None:
         """Answers when this room is up."""
 
+    async def stop(self) -> None:
+        """Ends the watch for new versions."""
+        self._stop.set()
+        await asyncio.to_thread(self._watcher.join)
+        self._executor.shutdown(wait=False)
+
     async def version(self, principal: Principal, collection: str) -> str:
-        held = self._fresh((principal.tenant, collection))
-        if held is not None:
-            return held.id
-        return (await self._call(self._version_of, principal.tenant, collection)).id
+        held = self._open.get((principal.tenant, collection))
+        return held.id if held else (await self._call(self._version_of, principal.tenant, collection)).id
 
     async def search(
         self,
@@ -82,40 +95,63 @@ class Retriever:
 
     # --- which version ---
 
-    def _fresh(self, key: tuple[str, str]) -> KnowledgeVersion | None:
-        held = self._open.get(key)
-        return held[0] if held is not None and time.monotonic() - held[1] < self._poll_interval_s else None
-
     def _version_of(self, tenant: str, collection: str) -> KnowledgeVersion:
-        """The published version, opened once; a version that cannot be read leaves the one before it at work."""
+        """The one in memory; the first who asks for a collection waits until it is there."""
         key = (tenant, collection)
-        with self._locks.setdefault(key, threading.Lock()):
-            if (fresh := self._fresh(key)) is not None:
-                return fresh
-            held = self._open.get(key)
+        if (held := self._open.get(key)) is not None:
+            return held
+        with self._loading:
+            if (held := self._open.get(key)) is not None:
+                return held
             try:
                 published = self._store.current_version(tenant, collection)
                 if published is None:
                     raise UnknownCollectionError(f"there is no published knowledge collection '{collection}'")
-                version = held[0] if held and held[0].id == published else self._load(tenant, collection, published)
+                version = self._load(key, published)
             except StoreError as error:
-                if held is None:
-                    raise RoomUnavailableError(f"the knowledge '{collection}' cannot be read: {error}") from error
-                log.error("knowledge_unreadable", collection=collection, kept=held[0].id, error=str(error))
-                version = held[0]
-            self._open[key] = (version, time.monotonic())
+                raise RoomUnavailableError(f"the knowledge '{collection}' cannot be read: {error}") from error
+            self._open[key] = version
             return version
 
-    def _load(self, tenant: str, collection: str, published: str) -> KnowledgeVersion:
-        version = self._store.open(tenant, collection, published)
+    def _watch(self) -> None:
+        while not self._stop.wait(self._poll_interval_s):
+            for key in list(self._open):
+                try:
+                    self._follow(key, self._store.current_version(*key))
+                except (StoreError, OSError) as error:  # the pointer is damaged, or the store is away for a while
+                    self._refuse(key, "CURRENT", error)
+
+    def _follow(self, key: _Key, published: str | None) -> None:
+        """Takes the published version in; one that cannot be read leaves the one before it at work."""
+        if published is None:
+            log.warning("knowledge_gone", tenant=key[0], collection=key[1])
+            del self._open[key]
+        elif published != self._open[key].id and not self._was_refused(key, published):
+            try:
+                self._open[key] = self._load(key, published)
+                self._refused.pop(key, None)
+            except StoreError as error:
+                self._refuse(key, published, error)
+
+    def _refuse(self, key: _Key, what: str, error: Exception) -> None:
+        if not self._was_refused(key, what):
+            held = self._open[key].id
+            log.error("knowledge_refused", tenant=key[0], collection=key[1], kept=held, refused=what, error=str(error))
+            self._refused[key] = (what, time.monotonic())
+
+    def _was_refused(self, key: _Key, what: str) -> bool:
+        refused, at = self._refused.get(key, ("", 0.0))
+        return refused == what and time.monotonic() - at < RETRY_S
+
+    def _load(self, key: _Key, published: str) -> KnowledgeVersion:
+        held = self._open.get(key)
+        version = self._store.open(*key, published, held.segments if held else None)
         if version.embedder_identity != self._embedder_identity:
             raise StoreError(
                 f"version {published} was embedded with {version.embedder_identity}, the service runs "
                 f"{self._embedder_identity}: ingest it again with the service's encoder"
             )
-        log.info(
-            "knowledge_loaded", tenant=tenant, collection=collection, version=published, chunks=version.chunk_count
-        )
+        log.info("knowledge_loaded", tenant=key[0], collection=key[1], version=published, chunks=version.chunk_count)
         return version
 
     # --- search ---

@@ -69,9 +69,15 @@ class AuthSettings(Branch):
 class KnowledgeSettings(Branch):
     """Where published knowledge lies."""
 
-    root: str = Field(".raydesk/knowledge", description="Folder of all tenants' collections.")
+    root: str = Field(
+        ".raydesk/knowledge",
+        description="Folder of all tenants' collections, or s3://bucket/prefix, gs://bucket/prefix.",
+    )
+    copies: str = Field(
+        ".raydesk/knowledge-copies", description="Folder for what is fetched when the root is in object storage."
+    )
     default_collection: str = Field("help", description="Collection of requests that name none.")
-    poll_interval_s: float = Field(1.0, gt=0, description="Pause between looks for a new published version, seconds.")
+    poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks for a new published version, seconds.")
 
 
 class EncoderSettings(Branch):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import date
 from typing import Literal
 
+from ingestion.document import digest
+
 ChunkKind = Literal["passage", "qa"]
+Origin = Literal["apply", "edit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,12 @@ class Chunk:
     page: int | None = None  # 1-based, of paginated sources
     valid_from: date | None = None
     valid_until: date | None = None  # the last day on which it is true
+    origin: Origin = "apply"  # "edit": put in by hand, and left alone by an `apply` of files
+
+
+def chunk_digest(chunk: Chunk) -> str:
+    """Of everything about it: a chunk may keep its id and become visible to others."""
+    return digest(*astuple(chunk))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,9 @@ import ray.data
 
 from ingestion import rows
 from ingestion.chunk import Chunk
+from ingestion.difference import Difference, StoredChunk, compare
 from ingestion.embedder_pool import VectorPairs, embed, fetch_identity, start_identity
-from ingestion.embedding import Columns, EmbedderFactory, EncoderConfig
+from ingestion.embedding import Columns, EmbedderFactory, EncoderConfig, vector_key
 from ingestion.errors import (
     CorruptVersionError,
     NothingToIngestError,
@@ -29,19 +30,68 @@ from ingestion.errors import (
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import quiet_data, ray_session
-from ingestion.report import IngestReport, reject_share
+from ingestion.report import IngestReport, Plan, reject_share
 from ingestion.sources import SourceFile, expand
-from ingestion.store import KnowledgeStore, NewVersion
+from ingestion.store import Changes, KnowledgeStore, Manifest
+from models.protocols import Vectors
 
 _FILES_PER_TASK = 32  # each task starts a child process: 0.2 s
 _READ_CPUS = 0.5  # beside a running application there may be little left
 _READ_TASKS = 4  # at least, so that few files are read beside one another, too
 
 
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What was read, against what is published."""
+
+    files: int
+    found: rows.Gathered
+    identity: str  # of the embedder
+    published: Manifest | None
+    base: Manifest | None  # the published version, if it can be built upon
+    difference: Difference
+    missing: tuple[Chunk, ...]  # one for each text that has to be embedded
+    notes: tuple[str, ...]
+
+
+def plan(
+    paths: Sequence[Path],
+    *,
+    root: str | Path,
+    tenant: str,
+    collection: str,
+    encoder: EncoderConfig,
+    embedder_factory: EmbedderFactory | None = None,
+    limits: Limits | None = None,
+    progress: Progress = no_progress,
+) -> Plan:
+    """What `ingest` would change. Reads everything, embeds and publishes nothing."""
+    store = KnowledgeStore(root)
+    store.current_version(tenant, collection)
+    factory = embedder_factory or encoder.located().load
+    with ray_session(1), quiet_data(show_bars=False):
+        survey = _survey(store, paths, tenant, collection, factory, limits, progress, _Clock())
+    published = survey.published
+    speed = _embedding_speed(store, published) if published else None
+    return Plan(
+        tenant=tenant,
+        collection=collection,
+        version=published.version if published else None,
+        files=survey.files,
+        documents=survey.found.documents,
+        duplicates=survey.found.duplicates,
+        difference=survey.difference,
+        to_embed=len(survey.missing),
+        embed_s=len(survey.missing) / speed if speed else None,
+        rejects=tuple(survey.found.rejects),
+        notes=survey.notes,
+    )
+
+
 def ingest(
     paths: Sequence[Path],
     *,
-    root: Path,
+    root: str | Path,
     tenant: str,
     collection: str,
     encoder: EncoderConfig,
@@ -52,50 +102,106 @@ def ingest(
     limits: Limits | None = None,
     progress: Progress = no_progress,
 ) -> IngestReport:
-    """Publishes what the paths hold as the collection's next version, in place of what it held before.
+    """Publishes what the paths hold as the collection's next version, in place of what earlier runs brought.
 
-    concurrency: embedders at work at once. Raises `NothingToIngestError`, `TooManyRejectsError` (nothing is published)
-    or another `IngestionError`.
+    What was put in by hand stays, and so does what was published of a file that cannot be read now. Where nothing has
+    changed, nothing is published. concurrency: embedders at work at once.
+
+    Raises `NothingToIngestError`, `TooManyRejectsError` (nothing is published) or another `IngestionError`.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     clock = _Clock()
     store = KnowledgeStore(root)
     store.current_version(tenant, collection)  # a name that is none is said now, not after the work
     factory = embedder_factory or encoder.located().load
-    files = expand(paths)
     with ray_session(concurrency), quiet_data(show_bars=sys.stderr.isatty() and progress is no_progress):
-        identity_ref = start_identity(factory)  # while the files are read
-        with clock.stage("read"):
-            found = rows.gather(_read(files, collection, limits or Limits(), progress))
-        _check(found, max_reject_share)
-        with clock.stage("load encoder"):
-            identity = fetch_identity(identity_ref)
-        stored, notes = _stored_vectors(store, tenant, collection, identity)
-        missing = [chunk for chunk in found.chunks if chunk.id not in stored]
+        survey = _survey(store, paths, tenant, collection, factory, limits, progress, clock)
+        _check(survey.found, max_reject_share)
         with clock.stage("embed"):
-            embedded = embed(missing, factory, concurrency, gpus_per_embedder, progress)
+            embedded = embed(survey.missing, factory, concurrency, gpus_per_embedder, progress)
+    found, difference = survey.found, survey.difference
     pairs = sum(chunk.kind == "qa" for chunk in found.chunks)
     report = IngestReport(
         tenant=tenant,
         collection=collection,
-        version="",
-        embedder_identity=identity,
+        version=survey.published.version if survey.published else "",
+        embedder_identity=survey.identity,
         started_at=started_at,
-        files=len(files),
+        files=survey.files,
         documents=found.documents,
         qa_pairs=pairs,
         passages=len(found.chunks) - pairs,
         duplicates=found.duplicates,
-        reused_vectors=len(found.chunks) - len(missing),
-        embedded=len(missing),
+        new_documents=difference.new_documents,
+        changed_documents=difference.changed_documents,
+        deleted_documents=difference.deleted_documents,
+        kept_documents=difference.kept_documents,
+        reused_vectors=len(found.chunks) - len(survey.missing),
+        embedded=len(survey.missing),
         rejects=tuple(found.rejects),
-        notes=notes,
+        notes=survey.notes,
         seconds=clock.seconds,
     )
+    if survey.base is not None and difference.is_empty:
+        return replace(report, notes=(*report.notes, "nothing has changed, so nothing was published"))
     with clock.stage("publish"):
         progress("publish", 0, None)
-        version = store.publish(tenant, collection, _new_version(found.chunks, stored | embedded, report))
+        version = store.publish(tenant, collection, _changes(store, survey, embedded, report))
     return replace(report, version=version, seconds={**clock.seconds, "total": clock.total_s})
+
+
+def _survey(
+    store: KnowledgeStore,
+    paths: Sequence[Path],
+    tenant: str,
+    collection: str,
+    factory: EmbedderFactory,
+    limits: Limits | None,
+    progress: Progress,
+    clock: _Clock,
+) -> _Survey:
+    files = expand(paths)
+    identity_ref = start_identity(factory)  # while the files are read
+    with clock.stage("read"):
+        found = rows.gather(_read(files, collection, limits or Limits(), progress))
+    with clock.stage("load encoder"):
+        identity = fetch_identity(identity_ref)
+    with clock.stage("compare"):
+        published, notes = _published(store, tenant, collection)
+        stored = _stored_chunks(store, published)
+        unreadable = [reject.source for reject in found.rejects]
+        difference = compare(found.chunks, stored, lambda chunk: chunk.origin == "apply", unreadable)
+        base = published
+        if published is not None and published.embedder_identity != identity:
+            notes = ("the published version has the vectors of another encoder: everything is embedded again",)
+            gone = difference.removed | {chunk.id for chunk in found.chunks}
+            stay = store.chunks(tenant, collection, published.version, {chunk.id for chunk in stored} - gone)
+            difference = replace(difference, added=(*found.chunks, *stay), removed=frozenset(), unchanged=0)
+            base, stored = None, []
+        known = {chunk.vector_key for chunk in stored}
+        wanted = {vector_key(chunk): chunk for chunk in difference.added}
+        missing = tuple(chunk for key, chunk in wanted.items() if key not in known)
+    return _Survey(len(files), found, identity, published, base, difference, missing, notes)
+
+
+def _published(store: KnowledgeStore, tenant: str, collection: str) -> tuple[Manifest | None, tuple[str, ...]]:
+    """The version that changes are made to; none, with a note, where it is damaged and this run makes all anew."""
+    try:
+        version = store.current_version(tenant, collection)
+        return (None if version is None else store.verify(tenant, collection, version)), ()
+    except (CorruptVersionError, UnknownVersionError) as error:
+        return None, (f"the published version could not be read, so everything is embedded again ({error})",)
+
+
+def _stored_chunks(store: KnowledgeStore, manifest: Manifest | None) -> list[StoredChunk]:
+    return [] if manifest is None else store.stored_chunks(manifest.tenant, manifest.collection, manifest.version)
+
+
+def _embedding_speed(store: KnowledgeStore, published: Manifest) -> float | None:
+    """Chunks a second, as the run that made the published version had it; None where it embedded nothing."""
+    report = store.report(published.tenant, published.collection, published.version)
+    embedded, seconds = report.get("embedded", 0), report.get("seconds", {}).get("embed", 0.0)
+    return embedded / seconds if embedded and seconds else None
 
 
 # --- files to chunks ---
@@ -143,31 +249,34 @@ def _check(found: rows.Gathered, max_reject_share: float) -> None:
         raise NothingToIngestError("there is no document under the given paths: nothing was published")
 
 
-# --- chunks to vectors ---
-
-
-def _stored_vectors(
-    store: KnowledgeStore, tenant: str, collection: str, identity: str
-) -> tuple[VectorPairs, tuple[str, ...]]:
-    """Of the published version, with a note if there is one that cannot be read: this run then replaces it."""
-    try:
-        return store.stored_vectors(tenant, collection, identity), ()
-    except (CorruptVersionError, UnknownVersionError) as error:
-        return {}, (f"the published version could not be read, so everything was embedded again ({error})",)
-
-
 # --- vectors to a version ---
 
 
-def _new_version(chunks: Sequence[Chunk], vectors: VectorPairs, report: IngestReport) -> NewVersion:
-    return NewVersion(
-        chunks=chunks,
-        vectors=np.stack([vectors[chunk.id][0] for chunk in chunks]),
-        question_vectors=np.stack([vectors[chunk.id][1] for chunk in chunks]),
-        embedder_identity=report.embedder_identity,
+def _changes(store: KnowledgeStore, survey: _Survey, embedded: VectorPairs, report: IngestReport) -> Changes:
+    """With the vectors that were made now, and for texts that were there before, those that are stored."""
+    added = survey.difference.added
+    vectors = {vector_key(chunk): embedded[chunk.id] for chunk in survey.missing}
+    if survey.base is not None:
+        known = frozenset(vector_key(chunk) for chunk in added) - vectors.keys()
+        vectors |= store.stored_vectors(report.tenant, report.collection, survey.base.version, known)
+    pairs = [chunk for chunk in added if chunk.kind == "qa"]
+    dim = survey.base.dim if survey.base else len(next(iter(vectors.values()))[0])
+    return Changes(
+        embedder_identity=survey.identity,
+        added=added,
+        vectors=_rows(dim, (vectors[vector_key(chunk)][0] for chunk in added)),
+        question_vectors=_rows(dim, (vectors[vector_key(chunk)][1] for chunk in pairs)),
+        removed=survey.difference.removed,
+        replaces_all=survey.base is None,
         report=report.to_json(),
         rejects=[asdict(reject) for reject in report.rejects],
     )
+
+
+def _rows(dim: int, vectors: Iterable[Vectors]) -> Vectors:
+    """(n, dim), of any number of vectors."""
+    matrix: Vectors = np.array(list(vectors), dtype=np.float32).reshape(-1, dim)
+    return matrix
 
 
 class _Clock:

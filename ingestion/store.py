@@ -1,340 +1,500 @@
-"""Published knowledge on disk: owns the format, publishes atomically, opens and searches versions. Imports no Ray.
+"""Published knowledge: owns the format, publishes atomically, opens versions. Imports no Ray.
 
-<root>/<tenant>/<collection>/CURRENT            name of the published version, replaced by rename
-<root>/<tenant>/<collection>/v000001/
-    chunks.parquet     chunks, their vectors and their question vectors: the source of truth
-    dense.faiss  questions.faiss  lexical/      derived from it
-    report.json  rejects.jsonl                  how it was made
-    manifest.json      sha256 of every file, checked when a version is opened; written last
+<root>/<tenant>/<collection>/CURRENT            the published version and its manifest's checksum; replaced as a whole
+    versions/v000002/manifest.json              segments, checksums of all files, lineage; a version never changes
+        tombstones.json                         rows of the segments that are no longer part of the knowledge
+        report.json  rejects.jsonl              how it was made
+    segments/v000001-base-…/                    see segment.py; shared by the versions that refer to it
+    segments/v000002-delta-…/
+
+A version is a base segment, at most one delta beside it, and tombstones. Few changes write a new delta, which holds all
+that was added since the base; many, or `compact`, write a new base.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from datetime import date
-from functools import lru_cache
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from ingestion.chunk import Chunk, ScoredChunk
-from ingestion.dense_index import DenseIndex, Selection, build_dense_index
+from ingestion.chunk import Chunk
+from ingestion.difference import StoredChunk
 from ingestion.errors import CorruptVersionError, StoreError, UnknownVersionError
-from ingestion.lexical_index import Field, LexicalIndex, build_lexical_index
+from ingestion.files import Files, open_files
+from ingestion.segment import (
+    CHUNK_FIELDS,
+    CHUNKS_FILE,
+    Mask,
+    Segment,
+    chunk_table,
+    read_table,
+    table_chunks,
+    table_vectors,
+    write_segment,
+)
+from ingestion.version import KnowledgeVersion, Part, alive_mask
 from models.protocols import Vectors
 
-FORMAT = 2
-KEPT_VERSIONS = 3
+FORMAT = 3
+KEPT_VERSIONS = 10
+KEPT_BASES = 3  # each may be as large as the whole knowledge
+DELTA_SHARE = 0.1  # of the base: what a delta and the tombstones may come to before a new base is written …
+DELTA_ROWS = 1000  # … or this many rows, whichever is more
+
+MadeBy = Literal["apply", "edit", "compact"]
+Kind = Literal["base", "delta"]
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _VERSION = re.compile(r"v\d{6}")
-_DRAFT = ".draft"
-_LOCK = ".lock"
-_FIELDS = tuple(field.name for field in fields(Chunk))
-_TYPES = {
-    "position": pa.int32(),
-    "heading_path": pa.list_(pa.string()),
-    "page": pa.int32(),
-    "valid_from": pa.date32(),
-    "valid_until": pa.date32(),
-}  # all others are strings
+_MANIFEST, _TOMBSTONES, _REPORT, _REJECTS = "manifest.json", "tombstones.json", "report.json", "rejects.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class NewVersion:
-    """What is to be published. Rows of `vectors` and `question_vectors` belong to `chunks`, one each.
+class Changes:
+    """From one version to the next. A chunk that is added takes the place of one with its id.
 
-    A passage's row of `question_vectors` is zero.
+    vectors: (added, dim); question_vectors: (pairs among them, dim). removed: ids of chunks.
+    replaces_all: nothing of the published version stays, which need not even be readable.
     """
 
-    chunks: Sequence[Chunk]
-    vectors: Vectors  # (n, dim)
-    question_vectors: Vectors  # (n, dim)
     embedder_identity: str
-    report: Mapping[str, Any]
+    added: Sequence[Chunk]
+    vectors: Vectors
+    question_vectors: Vectors
+    removed: frozenset[str] = frozenset()
+    replaces_all: bool = False
+    made_by: MadeBy = "apply"
+    report: Mapping[str, Any] = field(default_factory=dict)
     rejects: Sequence[Mapping[str, str]] = ()
 
 
-class KnowledgeStore:
-    def __init__(self, root: Path) -> None:
-        self._root = root
+@dataclass(frozen=True, slots=True)
+class SegmentInfo:
+    key: str
+    rows: int
+    files: Mapping[str, Mapping[str, Any]]  # name → {"sha256", "size" in bytes}
 
-    def collections(self, tenant: str) -> list[str]:
-        """Collections with a published version, sorted."""
-        folder = self._root / _checked(tenant)
-        return sorted(path.parent.name for path in folder.glob("*/CURRENT"))
-
-    def current_version(self, tenant: str, collection: str) -> str | None:
-        """Reads one small file: 0.03 ms."""
-        try:
-            return (self._folder(tenant, collection) / "CURRENT").read_text(encoding="ascii").strip()
-        except FileNotFoundError:
-            return None
-
-    def versions(self, tenant: str, collection: str) -> list[str]:
-        """Kept versions, oldest first."""
-        return [path.name for path in _versions(self._folder(tenant, collection))]
-
-    def open(self, tenant: str, collection: str, version: str) -> KnowledgeVersion:
-        """Raises `UnknownVersionError` or `CorruptVersionError`."""
-        folder = self._version_folder(tenant, collection, version)
-        return KnowledgeVersion(folder, _verified(folder))
-
-    def report(self, tenant: str, collection: str, version: str) -> dict[str, Any]:
-        """How the version was made."""
-        folder = self._version_folder(tenant, collection, version)
-        _verified(folder, only=("report.json",))
-        content: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-        return content
-
-    def stored_vectors(
-        self, tenant: str, collection: str, embedder_identity: str
-    ) -> dict[str, tuple[Vectors, Vectors]]:
-        """Chunk id → (vector, question vector) of the published version, if the same embedder made them."""
-        version = self.current_version(tenant, collection)
-        if version is None:
-            return {}
-        folder = self._version_folder(tenant, collection, version)
-        manifest = _verified(folder, only=("chunks.parquet",))
-        if manifest["embedder_identity"] != embedder_identity:
-            return {}
-        table = pq.read_table(folder / "chunks.parquet", columns=["id", "vector", "question_vector"])
-        vectors, questions = (_matrix(table, name, manifest["dim"]) for name in ("vector", "question_vector"))
-        return {key: (vectors[row], questions[row]) for row, key in enumerate(table.column("id").to_pylist())}
-
-    def publish(self, tenant: str, collection: str, new: NewVersion) -> str:
-        """Writes a version beside the published one, then moves the pointer: readers see the old one or the new."""
-        folder = self._folder(tenant, collection)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
-            draft = folder / _DRAFT
-            if draft.exists():  # of a run that was killed; a living one would hold the lock
-                shutil.rmtree(draft)
-            _write(draft, new)
-            kept = _versions(folder)
-            version = f"v{int(kept[-1].name[1:]) + 1 if kept else 1:06d}"
-            draft.rename(folder / version)
-            _sync(folder)
-            _replace(folder / "CURRENT", version)
-            for old in kept[: max(0, len(kept) - KEPT_VERSIONS + 1)]:
-                shutil.rmtree(old)
-        return version
-
-    def _folder(self, tenant: str, collection: str) -> Path:
-        return self._root / _checked(tenant) / _checked(collection)
-
-    def _version_folder(self, tenant: str, collection: str, version: str) -> Path:
-        folder = self._folder(tenant, collection) / version
-        if not _VERSION.fullmatch(version) or not folder.is_dir():
-            raise UnknownVersionError(f"collection '{collection}' has no version '{version}'")
-        return folder
+    @property
+    def kind(self) -> Kind:
+        return "delta" if "-delta-" in self.key else "base"
 
 
 @dataclass(frozen=True, slots=True)
-class _Visible:
-    """What one kind of caller may see on one day."""
-
-    rows: frozenset[int]
-    dense: Selection
-    questions: Selection
-
-
-class KnowledgeVersion:
-    """One version in memory. Searches are thread-safe and see only what the audiences may, on the day they may."""
-
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
-        self.id = folder.name
-        self.embedder_identity: str = manifest["embedder_identity"]
-        self.dim: int = manifest["dim"]
-        table = pq.read_table(folder / "chunks.parquet", columns=list(_FIELDS))
-        self._chunks = [_chunk(row) for row in table.to_pylist()]
-        self._rows = {chunk.id: row for row, chunk in enumerate(self._chunks)}
-        self._question_rows = np.array([row for row, chunk in enumerate(self._chunks) if chunk.kind == "qa"], dtype=int)
-        self._dense = DenseIndex(folder / "dense.faiss")
-        self._questions = DenseIndex(folder / "questions.faiss")
-        self._lexical = LexicalIndex(folder / "lexical")
-        self._visible = lru_cache(maxsize=64)(self._look_up_visible)
+class Manifest:
+    tenant: str
+    collection: str
+    version: str
+    parent: str | None
+    made_by: MadeBy
+    made_at: str  # ISO 8601, UTC
+    embedder_identity: str
+    dim: int
+    chunks: int  # that can be found
+    pairs: int  # of these
+    segments: tuple[SegmentInfo, ...]  # the base first
+    files: Mapping[str, Mapping[str, Any]]  # beside the manifest
+    checksum: str = ""  # sha256 of all that stands above
 
     @property
-    def chunk_count(self) -> int:
-        return len(self._chunks)
+    def rows(self) -> int:
+        """With those that can no longer be found."""
+        return sum(segment.rows for segment in self.segments)
 
-    def chunk(self, chunk_id: str) -> Chunk | None:
-        row = self._rows.get(chunk_id)
-        return None if row is None else self._chunks[row]
-
-    def search_dense(
-        self, vector: Vectors, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
-    ) -> list[ScoredChunk]:
-        """By cosine similarity, passages and pairs alike. language: also finds chunks of no language ("und")."""
-        return self._found(self._dense.search(vector, top_k, self._visible(audiences, today, language).dense))
-
-    def search_questions(
-        self, vector: Vectors, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
-    ) -> list[ScoredChunk]:
-        """Curated pairs by the cosine similarity of their questions."""
-        found = self._questions.search(vector, top_k, self._visible(audiences, today, language).questions)
-        return self._found((int(self._question_rows[position]), score) for position, score in found)
-
-    def search_lexical(
-        self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
-    ) -> list[ScoredChunk]:
-        """By BM25, passages and pairs alike."""
-        return self._search_text(text, "words", top_k, self._visible(audiences, today, language))
-
-    def search_questions_text(
-        self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
-    ) -> list[ScoredChunk]:
-        """Curated pairs by the BM25 of their questions."""
-        return self._search_text(text, "question", top_k, self._visible(audiences, today, language))
-
-    def _search_text(self, text: str, field: Field, top_k: int, visible: _Visible) -> list[ScoredChunk]:
-        """Looks deeper until enough of what it finds may be seen."""
-        if top_k < 1 or not visible.rows:
-            return []
-        depth = max(top_k * 2, 32)
-        while True:
-            hits = self._lexical.search(text, depth, field)
-            seen = [(row, score) for row, score in hits if row in visible.rows]
-            if len(seen) >= top_k or len(hits) < depth:
-                return self._found(seen[:top_k])
-            depth *= 4
-
-    def _look_up_visible(self, audiences: frozenset[str], today: date, language: str | None) -> _Visible:
-        mask = np.array([_may_see(chunk, audiences, today, language) for chunk in self._chunks], dtype=bool)
-        rows = frozenset(np.flatnonzero(mask).tolist())
-        return _Visible(rows, Selection(mask), Selection(mask[self._question_rows]))
-
-    def _found(self, hits: Iterable[tuple[int, float]]) -> list[ScoredChunk]:
-        return [ScoredChunk(self._chunks[row], score) for row, score in hits]
+    @property
+    def bytes(self) -> int:
+        """Of everything that it refers to."""
+        parts = (self.files, *(segment.files for segment in self.segments))
+        return sum(int(entry["size"]) for files in parts for entry in files.values())
 
 
-def _may_see(chunk: Chunk, audiences: frozenset[str], today: date, language: str | None) -> bool:
-    return (
-        chunk.audience in audiences
-        and (language is None or chunk.language in (language, "und"))
-        and (chunk.valid_from is None or chunk.valid_from <= today)
-        and (chunk.valid_until is None or today <= chunk.valid_until)
-    )
+class KnowledgeStore:
+    def __init__(self, root: str | Path, cache: Path | None = None) -> None:
+        """root: a folder or an URI, see `open_files`. cache: for copies of what lies in object storage."""
+        self._files: Files = open_files(root, cache)
 
+    # --- what there is ---
 
-# --- writing ---
+    def collections(self, tenant: str) -> list[str]:
+        """Collections with a published version, sorted."""
+        folder = _checked(tenant)
+        return [name for name in self._files.names(folder) if "CURRENT" in self._files.names(f"{folder}/{name}")]
 
+    def current_version(self, tenant: str, collection: str) -> str | None:
+        """Reads one small file: 0.03 ms where it is one."""
+        pointer = self._pointer(_place(tenant, collection))
+        return pointer[0] if pointer else None
 
-def _write(folder: Path, new: NewVersion) -> None:
-    if not len(new.chunks) == len(new.vectors) == len(new.question_vectors):
-        raise StoreError("every chunk needs one vector and one question vector")
-    if len({chunk.id for chunk in new.chunks}) < len(new.chunks):
-        raise StoreError("two chunks have the same id")
-    folder.mkdir()
-    pq.write_table(_as_table(new), folder / "chunks.parquet")
-    build_dense_index(folder / "dense.faiss", new.vectors)
-    is_pair = np.array([chunk.kind == "qa" for chunk in new.chunks], dtype=bool)
-    build_dense_index(folder / "questions.faiss", new.question_vectors[is_pair])
-    build_lexical_index(folder / "lexical", ((_lexical_text(chunk), chunk.question) for chunk in new.chunks))
-    _write_json(folder / "report.json", new.report)
-    rejects = "".join(json.dumps(dict(reject), ensure_ascii=False) + "\n" for reject in new.rejects)
-    (folder / "rejects.jsonl").write_text(rejects, encoding="utf-8")
-    _write_json(folder / "manifest.json", _manifest(folder, new))
-    for path in (*_files(folder), folder / "lexical", folder):
-        _sync(path)
+    def versions(self, tenant: str, collection: str) -> list[str]:
+        """Kept versions, oldest first."""
+        return _version_names(self._files, _place(tenant, collection))
 
+    def manifest(self, tenant: str, collection: str, version: str) -> Manifest:
+        """Raises `UnknownVersionError` or `CorruptVersionError`."""
+        return self._manifest(_place(tenant, collection), version)
 
-def _manifest(folder: Path, new: NewVersion) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "embedder_identity": new.embedder_identity,
-        "dim": int(new.vectors.shape[1]),
-        "chunks": len(new.chunks),
-        "files": {str(path.relative_to(folder)): _sha256(path) for path in _files(folder)},
-    }
+    def report(self, tenant: str, collection: str, version: str) -> dict[str, Any]:
+        """How the version was made."""
+        place = _place(tenant, collection)
+        content: dict[str, Any] = json.loads(self._own_file(place, self._manifest(place, version), _REPORT))
+        return content
 
+    # --- reading ---
 
-def _lexical_text(chunk: Chunk) -> str:
-    return " ".join((chunk.title, *chunk.heading_path, chunk.text))
+    def open(
+        self, tenant: str, collection: str, version: str, held: Mapping[str, Segment] | None = None
+    ) -> KnowledgeVersion:
+        """Every file is compared with its checksum before it is loaded. held: segments that are in memory already.
 
+        Raises `UnknownVersionError` or `CorruptVersionError`.
+        """
+        place = _place(tenant, collection)
+        manifest = self._pointed_at(place, version)
+        dead = self._dead_rows(place, manifest)
+        parts = []
+        for info in manifest.segments:
+            segment = (held or {}).get(info.key) or Segment(self._verified_segment(place, info), info.key)
+            if segment.size != info.rows or not segment.tenants <= {tenant}:
+                raise CorruptVersionError(f"segments/{info.key} is not what {version} of '{collection}' refers to")
+            parts.append(Part(segment, alive_mask(info.rows, dead.get(info.key, ()))))
+        self._files.forget(f"{place}/segments", [info.key for info in manifest.segments])
+        return KnowledgeVersion(version, manifest.embedder_identity, manifest.dim, parts)
 
-def _as_table(new: NewVersion) -> pa.Table:
-    columns = {
-        name: pa.array([_plain(getattr(chunk, name)) for chunk in new.chunks], type=_TYPES.get(name, pa.string()))
-        for name in _FIELDS
-    }
-    for name, matrix in (("vector", new.vectors), ("question_vector", new.question_vectors)):
-        flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
-        columns[name] = pa.FixedSizeListArray.from_arrays(flat, int(matrix.shape[1]))
-    return pa.table(columns)
+    def verify(self, tenant: str, collection: str, version: str) -> Manifest:
+        """Compares every file of the version with its checksum. Raises as `open` does."""
+        place = _place(tenant, collection)
+        manifest = self._manifest(place, version)
+        for name in manifest.files:
+            self._own_file(place, manifest, name)
+        for info in manifest.segments:
+            self._verified_segment(place, info)
+        return manifest
 
+    def stored_chunks(self, tenant: str, collection: str, version: str) -> list[StoredChunk]:
+        """What of every chunk has to be known to tell what changes."""
+        place = _place(tenant, collection)
+        columns = [field.name for field in fields(StoredChunk)]
+        table = self._live_table(place, self._manifest(place, version), columns)
+        return [StoredChunk(*row) for row in zip(*(table.column(name).to_pylist() for name in columns), strict=True)]
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    def chunks(self, tenant: str, collection: str, version: str, ids: Iterable[str]) -> list[Chunk]:
+        """Those of these ids that can be found."""
+        place = _place(tenant, collection)
+        table = self._live_table(place, self._manifest(place, version), CHUNK_FIELDS)
+        return table_chunks(table.filter(pa.array(_named(table, ids))))
 
+    def stored_vectors(
+        self, tenant: str, collection: str, version: str, vector_keys: Iterable[str]
+    ) -> dict[str, tuple[Vectors, Vectors]]:
+        """Vector key → (vector, question vector), each (dim,), as far as there are such; a passage's latter is zero."""
+        place = _place(tenant, collection)
+        manifest = self._manifest(place, version)
+        table = self._live_table(place, manifest, ("vector_key", "vector", "question_vector"))
+        table = table.filter(pc.is_in(table.column("vector_key"), pa.array(sorted(vector_keys), pa.string())))
+        questions = np.zeros((table.num_rows, manifest.dim), dtype=np.float32)
+        questions[np.asarray(pc.is_valid(table.column("question_vector")))] = table_vectors(table, "question_vector")
+        keys = table.column("vector_key").to_pylist()
+        return dict(zip(keys, zip(table_vectors(table), questions, strict=True), strict=True))
 
-def _chunk(row: dict[str, Any]) -> Chunk:
-    return Chunk(**{**row, "heading_path": tuple(row["heading_path"])})
+    # --- writing ---
 
+    def publish(self, tenant: str, collection: str, changes: Changes) -> str:
+        """Writes the next version beside the published one, then moves the pointer: readers see the old or the new."""
+        place = _place(tenant, collection)
+        added = chunk_table(tenant, changes.added, changes.vectors, changes.question_vectors)
+        with self._files.locked(place):
+            old = None if changes.replaces_all else self._published(place)
+            if old is not None and old.embedder_identity != changes.embedder_identity:
+                raise StoreError(
+                    f"'{collection}' was embedded with {old.embedder_identity}, the changes with "
+                    f"{changes.embedder_identity}: ingest all of it again"
+                )
+            gone = changes.removed | {chunk.id for chunk in changes.added}
+            return self._write(place, changes, self._layout(place, old, added, gone), old)
 
-def _matrix(table: pa.Table, name: str, dim: int) -> Vectors:
-    flat = table.column(name).combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    matrix: Vectors = np.asarray(flat, dtype=np.float32).reshape(-1, dim)
-    return matrix
+    def compact(self, tenant: str, collection: str) -> str:
+        """Folds delta and tombstones into a new base, whose indexes are built from the Parquet alone."""
+        place = _place(tenant, collection)
+        with self._files.locked(place):
+            old = self._published(place)
+            if old is None:
+                raise UnknownVersionError(f"there is no published collection '{collection}'")
+            report = json.loads(self._own_file(place, old, _REPORT))
+            none = np.empty((0, old.dim), np.float32)
+            changes = Changes(old.embedder_identity, (), none, none, made_by="compact", report=report)
+            return self._write(place, changes, _new_base([self._live_table(place, old)]), old)
 
+    def rollback(self, tenant: str, collection: str, version: str | None = None) -> str:
+        """Publishes a kept version again: the given one, or the one that the published one was made from.
 
-# --- checking ---
+        Returns its name. Raises `UnknownVersionError` or `CorruptVersionError`.
+        """
+        place = _place(tenant, collection)
+        with self._files.locked(place):
+            if version is None:
+                current = self._published(place)
+                version = current.parent if current else None
+                if version is None:
+                    raise UnknownVersionError(f"collection '{collection}' has no version before the published one")
+            manifest = self.verify(tenant, collection, version)
+            self._point(place, manifest)
+            return manifest.version
 
+    def _layout(self, place: str, old: Manifest | None, added: pa.Table, gone: frozenset[str]) -> _Layout:
+        """A delta beside the old base, or, where much has changed, a new base."""
+        if old is None:
+            return _new_base([added])
+        dead = self._dead_rows(place, old)
+        base, *deltas = old.segments
+        base_index = self._segment_table(place, base, ["id", "kind"])
+        dead_base = set(dead.get(base.key, ())) | set(np.flatnonzero(_named(base_index, gone)).tolist())
+        since = [_without(self._segment_table(place, info), dead.get(info.key, ()), gone) for info in deltas]
+        delta = pa.concat_tables([*since, added])
+        if delta.num_rows + len(dead_base) > max(DELTA_ROWS, DELTA_SHARE * base.rows):
+            return _new_base([_without(self._segment_table(place, base), dead_base), delta])
+        pairs = _pairs(_without(base_index, dead_base)) + _pairs(delta)
+        return _Layout(base, sorted(dead_base), "delta", delta, pairs)
 
-def _verified(folder: Path, only: Sequence[str] | None = None) -> dict[str, Any]:
-    """The manifest, once the files it lists (or `only` those) are what was published."""
-    manifest = _read_manifest(folder)
-    for name in only or manifest["files"]:
-        expected, path = manifest["files"].get(name), folder / name
-        if expected is None or not path.is_file():
-            raise CorruptVersionError(f"{folder.name}/{name} is missing: restore it or ingest again")
-        if _sha256(path) != expected:
-            raise CorruptVersionError(f"{folder.name}/{name} is not what was published: restore it or ingest again")
-    return manifest
+    def _write(self, place: str, changes: Changes, layout: _Layout, parent: Manifest | None) -> str:
+        """Segments first, then the version that refers to them, then the pointer to that."""
+        kept = _version_names(self._files, place)
+        version = f"v{int(kept[-1][1:]) + 1 if kept else 1:06d}"
+        segments = [layout.base] if layout.base is not None else []
+        if layout.table.num_rows or not segments:
+            segments.append(self._write_segment(place, f"{version}-{layout.kind}", layout.table))
+        dead = {layout.base.key: layout.dead_rows} if layout.base is not None and layout.dead_rows else {}
+        with self._files.draft(place) as folder:
+            _write_json(folder / _TOMBSTONES, dead)
+            _write_json(folder / _REPORT, changes.report)
+            rejects = "".join(json.dumps(dict(reject), ensure_ascii=False) + "\n" for reject in changes.rejects)
+            (folder / _REJECTS).write_text(rejects, encoding="utf-8")
+            tenant, _, collection = place.partition("/")
+            manifest = Manifest(
+                tenant=tenant,
+                collection=collection,
+                version=version,
+                parent=parent.version if parent else None,
+                made_by=changes.made_by,
+                made_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                embedder_identity=changes.embedder_identity,
+                dim=int(changes.vectors.shape[1]),
+                chunks=sum(segment.rows for segment in segments) - len(layout.dead_rows),
+                pairs=layout.pairs,
+                segments=tuple(segments),
+                files=_file_table(folder),
+            )
+            manifest = replace(manifest, checksum=_checksum(manifest))
+            _write_json(folder / _MANIFEST, {"format": FORMAT, **asdict(manifest)})
+            self._files.add(folder, f"{place}/versions/{version}")
+        self._point(place, manifest)
+        self._sweep(place, manifest)
+        return version
 
+    def _write_segment(self, place: str, name: str, table: pa.Table) -> SegmentInfo:
+        key = f"{name}-{uuid.uuid4().hex[:8]}"  # where there is no lock, two writers do not meet
+        with self._files.draft(place) as folder:
+            write_segment(folder, table)
+            info = SegmentInfo(key, table.num_rows, _file_table(folder))
+            self._files.add(folder, f"{place}/segments/{key}")
+        return info
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        version = manifest["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptVersionError(f"{folder.name}/manifest.json cannot be read ({error!r}): ingest again") from error
-    if version != FORMAT:
-        raise CorruptVersionError(
-            f"{folder.name}/manifest.json is of format {version}, this software reads {FORMAT}: ingest again"
+    def _point(self, place: str, manifest: Manifest) -> None:
+        self._files.write(f"{place}/CURRENT", f"{manifest.version} {manifest.checksum}\n".encode("ascii"))
+
+    def _sweep(self, place: str, current: Manifest) -> None:
+        """Drops versions that are no longer kept, and segments that none refers to (a killed run leaves such)."""
+        kept = {current.version: current}
+        for name in reversed(_version_names(self._files, place)):
+            bases = {manifest.segments[0].key for manifest in kept.values()}
+            manifest = kept.get(name) or self._readable(place, name)
+            if manifest and len(kept) < KEPT_VERSIONS and len(bases | {manifest.segments[0].key}) <= KEPT_BASES:
+                kept[name] = manifest
+            elif name not in kept:
+                self._files.remove(f"{place}/versions/{name}")
+        needed = {segment.key for manifest in kept.values() for segment in manifest.segments}
+        for key in self._files.names(f"{place}/segments"):
+            if key not in needed:
+                self._files.remove(f"{place}/segments/{key}")
+
+    def _readable(self, place: str, version: str) -> Manifest | None:
+        try:
+            return self._manifest(place, version)
+        except CorruptVersionError:
+            return None  # nobody can go back to it
+
+    # --- checking ---
+
+    def _pointer(self, place: str) -> tuple[str, str] | None:
+        """The published version and its manifest's checksum."""
+        try:
+            words = self._files.read(f"{place}/CURRENT").decode("ascii", "replace").split()
+        except FileNotFoundError:
+            return None
+        if len(words) != 2 or not _VERSION.fullmatch(words[0]):
+            raise CorruptVersionError(f"{place}/CURRENT is damaged: 'raydesk ingest rollback --to' writes it anew")
+        return words[0], words[1]
+
+    def _published(self, place: str) -> Manifest | None:
+        pointer = self._pointer(place)
+        return None if pointer is None else self._pointed_at(place, pointer[0])
+
+    def _pointed_at(self, place: str, version: str) -> Manifest:
+        """The version's manifest; if it is the published one, the very one that was published."""
+        manifest, pointer = self._manifest(place, version), self._pointer(place)
+        if pointer is not None and pointer[0] == version and pointer[1] != manifest.checksum:
+            raise CorruptVersionError(
+                f"{place}/CURRENT does not belong to {version}: 'raydesk ingest rollback --to' writes it anew"
+            )
+        return manifest
+
+    def _manifest(self, place: str, version: str) -> Manifest:
+        collection = place.rpartition("/")[2]
+        if version not in _version_names(self._files, place):
+            raise UnknownVersionError(f"collection '{collection}' has no version '{version}'")
+        path = f"versions/{version}/{_MANIFEST}"
+        try:
+            manifest = _read_manifest(self._files.read(f"{place}/{path}"))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptVersionError(f"{path} cannot be read ({error!r}): ingest again") from error
+        if manifest.checksum != _checksum(manifest) or place != f"{manifest.tenant}/{manifest.collection}":
+            raise CorruptVersionError(f"{path} is not what was published: ingest again")
+        return manifest
+
+    def _own_file(self, place: str, manifest: Manifest, name: str) -> bytes:
+        path = f"versions/{manifest.version}/{name}"
+        try:
+            content = self._files.read(f"{place}/{path}")
+        except FileNotFoundError as error:
+            raise CorruptVersionError(f"{path} is missing: ingest again") from error
+        if hashlib.sha256(content).hexdigest() != manifest.files.get(name, {}).get("sha256"):
+            raise CorruptVersionError(f"{path} is not what was published: ingest again")
+        return content
+
+    def _dead_rows(self, place: str, manifest: Manifest) -> dict[str, list[int]]:
+        rows: dict[str, list[int]] = json.loads(self._own_file(place, manifest, _TOMBSTONES))
+        return rows
+
+    def _verified_segment(self, place: str, info: SegmentInfo, only: Sequence[str] | None = None) -> Path:
+        """The segment's folder on this machine, once its files (or `only` those) are what was published."""
+        path = f"{place}/segments/{info.key}"
+        names = list(only or info.files)
+        folder = self._files.fetch(path, names)
+        for name in names:
+            problem = _problem(folder / name, info.files.get(name))
+            if problem:
+                self._files.forget(f"{place}/segments")  # of a damaged copy a better one may be had
+                advice = "ingest again" if name.endswith(".parquet") else "'raydesk ingest compact' builds it anew"
+                raise CorruptVersionError(f"segments/{info.key}/{name} {problem}: {advice}")
+        return folder
+
+    def _segment_table(self, place: str, info: SegmentInfo, columns: Sequence[str] | None = None) -> pa.Table:
+        """All of it is compared with its checksum; of single columns Parquet checks its pages, which takes no time."""
+        if columns is None:
+            return read_table(self._verified_segment(place, info, [CHUNKS_FILE]))
+        return read_table(self._files.fetch(f"{place}/segments/{info.key}", [CHUNKS_FILE]), columns)
+
+    def _live_table(self, place: str, manifest: Manifest, columns: Sequence[str] | None = None) -> pa.Table:
+        dead = self._dead_rows(place, manifest)
+        tables = [self._segment_table(place, info, columns) for info in manifest.segments]
+        return pa.concat_tables(
+            _without(table, dead.get(info.key, ())) for table, info in zip(tables, manifest.segments, strict=True)
         )
-    return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What a new version consists of: a base that is kept, without its dead rows, and what is written beside it."""
+
+    base: SegmentInfo | None
+    dead_rows: list[int]
+    kind: Kind
+    table: pa.Table
+    pairs: int  # that can be found
+
+
+def _new_base(tables: Sequence[pa.Table]) -> _Layout:
+    table = pa.concat_tables(tables)
+    return _Layout(None, [], "base", table, _pairs(table))
+
+
+def _pairs(table: pa.Table) -> int:
+    return int(pc.sum(pc.equal(table.column("kind"), "qa")).as_py() or 0)
+
+
+def _named(table: pa.Table, ids: Iterable[str]) -> Mask:
+    """Which rows have one of these ids."""
+    found: Mask = np.asarray(pc.is_in(table.column("id"), pa.array(sorted(ids), pa.string())))
+    return found
+
+
+def _without(table: pa.Table, dead_rows: Iterable[int], ids: Iterable[str] = ()) -> pa.Table:
+    """Without these rows, and without the chunks of these ids."""
+    mask = alive_mask(table.num_rows, dead_rows)
+    if ids:
+        named = _named(table, ids)
+        mask = ~named if mask is None else mask & ~named
+    return table if mask is None else table.filter(pa.array(mask))
+
+
+# --- the manifest as JSON ---
+
+
+def _checksum(manifest: Manifest) -> str:
+    """Of everything in the manifest but itself."""
+    content = {"format": FORMAT, **asdict(replace(manifest, checksum=""))}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _read_manifest(content: bytes) -> Manifest:
+    """Raises `ValueError`, `KeyError`, `TypeError` or `AttributeError` where it is none."""
+    raw: dict[str, Any] = json.loads(content)
+    written = raw.pop("format")
+    if written != FORMAT:
+        raise ValueError(f"it is of format {written}, this software reads {FORMAT}")
+    return Manifest(**{**raw, "segments": tuple(SegmentInfo(**info) for info in raw["segments"])})
 
 
 # --- files ---
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """One run publishes at a time; the next waits."""
-    with (folder / _LOCK).open("w") as opened:
-        fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
+def _place(tenant: str, collection: str) -> str:
+    return f"{_checked(tenant)}/{_checked(collection)}"
 
 
-def _versions(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("v*") if _VERSION.fullmatch(path.name))
+def _checked(name: str) -> str:
+    """Names become folders: nothing that could leave the root."""
+    if not _NAME.fullmatch(name):
+        raise StoreError(f"'{name}' is not a name: use lower-case letters, digits, '-' and '_', at most 63")
+    return name
 
 
-def _files(folder: Path) -> list[Path]:
+def _version_names(files: Files, place: str) -> list[str]:
+    return [name for name in files.names(f"{place}/versions") if _VERSION.fullmatch(name)]
+
+
+def _file_table(folder: Path) -> dict[str, dict[str, Any]]:
     # tantivy leaves lock files behind, which are not part of an index.
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.endswith(".lock"))
+    return {
+        path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "size": path.stat().st_size} for path in paths
+    }
+
+
+def _problem(path: Path, expected: Mapping[str, Any] | None) -> str | None:
+    if expected is None or not path.is_file():
+        return "is missing"
+    if path.stat().st_size != expected["size"] or _sha256(path) != expected["sha256"]:
+        return "is not what was published"
+    return None
 
 
 def _sha256(path: Path) -> str:
@@ -344,27 +504,3 @@ def _sha256(path: Path) -> str:
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    """To the disk: a file's content, or a folder's list of names."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _replace(path: Path, content: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(content + "\n", encoding="ascii")
-    _sync(draft)
-    draft.replace(path)
-    _sync(path.parent)
-
-
-def _checked(name: str) -> str:
-    """Names become folders: nothing that could leave the root."""
-    if not _NAME.fullmatch(name):
-        raise StoreError(f"'{name}' is not a name: use lower-case letters, digits, '-' and '_', at most 63")
-    return name

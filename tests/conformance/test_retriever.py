@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from deployments.answering.errors import UnknownCollectionError
@@ -14,7 +13,7 @@ from deployments.fakes import InMemoryRetriever
 from deployments.retriever import Retriever as StoredRetriever
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import Chunk
-from ingestion.store import KnowledgeStore, NewVersion
+from ingestion.store import Changes, KnowledgeStore
 from models.fakes import HashEmbedder
 
 pytestmark = pytest.mark.conformance
@@ -44,10 +43,9 @@ CHUNKS = [
 def retriever(request: pytest.FixtureRequest, tmp_path: Path) -> Retriever:
     if request.param == "fake":
         return InMemoryRetriever(EMBEDDER, CHUNKS, version="v000001")
-    questions = np.stack([EMBEDDER.embed_queries([one.question])[0] * bool(one.question) for one in CHUNKS])
+    questions = EMBEDDER.embed_queries([one.question for one in CHUNKS if one.question])
     vectors = EMBEDDER.embed_passages([one.text for one in CHUNKS])
-    new = NewVersion(CHUNKS, vectors, questions.astype(np.float32), EMBEDDER.identity, report={})
-    KnowledgeStore(tmp_path).publish("demo", "help", new)
+    KnowledgeStore(tmp_path).publish("demo", "help", Changes(EMBEDDER.identity, CHUNKS, vectors, questions))
     settings = KnowledgeSettings(root=str(tmp_path))
     return StoredRetriever(settings, EncoderSettings(), embedder_identity=EMBEDDER.identity)
 

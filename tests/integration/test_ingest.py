@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 
+from ingestion.chunk import Chunk
 from ingestion.embedding import EncoderConfig
 from ingestion.errors import EmbedderError, NothingToIngestError, StoreError, TooManyRejectsError
-from ingestion.job import Progress, ingest, no_progress
+from ingestion.job import Progress, ingest, no_progress, plan
 from ingestion.ray_session import ray_session
-from ingestion.report import IngestReport
-from ingestion.store import KnowledgeStore
+from ingestion.report import IngestReport, Plan
+from ingestion.store import Changes, KnowledgeStore
 from models.fakes import HashEmbedder
 from models.protocols import Embedder
 
@@ -49,14 +51,19 @@ def company(tmp_path: Path) -> Path:
     return tmp_path / "company"
 
 
-def run(company: Path, progress: Progress = no_progress, max_reject_share: float = 0.2) -> IngestReport:
+def run(
+    company: Path,
+    progress: Progress = no_progress,
+    max_reject_share: float = 0.2,
+    embedder_factory: Callable[[], Embedder] = HashEmbedder,
+) -> IngestReport:
     return ingest(
         [company / "articles", company / "faq"],
         root=company.parent / "knowledge",
         tenant="demo",
         collection="help",
         encoder=EncoderConfig(),
-        embedder_factory=HashEmbedder,
+        embedder_factory=embedder_factory,
         max_reject_share=max_reject_share,
         progress=progress,
     )
@@ -82,23 +89,97 @@ def test_a_folder_becomes_a_version_and_a_bad_file_a_line_of_the_report(company:
     assert version.search_lexical("returning", 1, PUBLIC, TODAY)[0].chunk.title == "Returns"
     assert version.search_lexical("refund limit", 9, PUBLIC, TODAY) == []
     assert version.search_lexical("refund limit", 9, frozenset({"staff"}), TODAY)
-    written = company.parent / "knowledge" / "demo" / "help" / report.version
+    written = company.parent / "knowledge" / "demo" / "help" / "versions" / report.version
     assert json.loads((written / "rejects.jsonl").read_text())["source"] == "articles/broken.pdf"
     assert store.report("demo", "help", report.version)["documents"] == 5
 
 
+def store_of(company: Path) -> KnowledgeStore:
+    return KnowledgeStore(company.parent / "knowledge")
+
+
 def test_a_second_run_embeds_only_what_changed(company: Path) -> None:
     first = run(company)
-    second = run(company)
-    assert (second.version, second.embedded, second.reused_vectors) == ("v000002", 0, first.embedded)
+    again = run(company)
+    assert (again.version, again.embedded, again.reused_vectors) == ("v000001", 0, first.embedded)
+    assert "nothing has changed" in again.notes[0]
     (company / "articles" / "returns.md").write_text("---\ntitle: Returns\n---\nWithin 14 days.")
     third = run(company)
-    assert (third.embedded, third.reused_vectors, third.duplicates) == (1, 5, 0)
+    assert (third.version, third.embedded, third.reused_vectors, third.duplicates) == ("v000002", 1, 5, 0)
+    assert (third.new_documents, third.changed_documents, third.deleted_documents) == (1, 0, 0)  # the copy stays
+
+
+def test_what_has_moved_is_not_embedded_again(company: Path) -> None:
+    run(company)
+    (company / "articles" / "returns.md").unlink()
+    (company / "articles" / "copy.md").rename(company / "faq" / "moved.md")
+    report = run(company)
+    assert (report.embedded, report.new_documents, report.deleted_documents) == (0, 1, 1)
+
+
+def test_a_document_that_becomes_visible_to_others_is_not_embedded_again(company: Path) -> None:
+    run(company)
+    (company / "articles" / "staff.md").write_text("Refund limit: 200 euros a day.\n")
+    report = run(company)
+    assert (report.embedded, report.changed_documents) == (0, 1)
+    version = store_of(company).open("demo", "help", report.version)
+    assert version.search_lexical("refund limit", 9, PUBLIC, TODAY)[0].chunk.audience == "public"
+
+
+def test_a_file_that_cannot_be_read_any_more_stays_as_it_was(company: Path) -> None:
+    (company / "articles" / "broken.pdf").unlink()
+    run(company)
+    (company / "articles" / "staff.md").write_bytes(b"---\naudience: Not A Name\n---\nRefund limit: 300 euros.")
+    (company / "faq" / "more.jsonl").write_text('{"id": "a2", "title": "Shipping", "content": "Six days."}\n{"id": ')
+    report = run(company, max_reject_share=0.5)
+    assert [reject.source for reject in report.rejects] == ["articles/staff.md", "faq/more.jsonl:2"]
+    assert (report.kept_documents, report.new_documents, report.deleted_documents) == (2, 1, 0)
+    version = store_of(company).open("demo", "help", report.version)
+    assert "200" in version.search_lexical("refund limit", 1, frozenset({"staff"}), TODAY)[0].chunk.text
+    assert len(version.search_lexical("shipping", 9, PUBLIC, TODAY)) == 2
+
+
+def test_a_plan_changes_nothing_and_says_what_a_run_would_do(company: Path) -> None:
+    def make() -> Plan:
+        paths = [company / "articles", company / "faq"]
+        root = company.parent / "knowledge"
+        return plan(
+            paths, root=root, tenant="demo", collection="help", encoder=EncoderConfig(), embedder_factory=HashEmbedder
+        )
+
+    first = make()
+    assert (first.version, first.documents, first.to_embed, len(first.rejects)) == (None, 5, 5, 1)
+    assert store_of(company).collections("demo") == []
+    run(company)
+    assert make().difference.is_empty
+    (company / "articles" / "staff.md").unlink()
+    (company / "articles" / "new.md").write_text("We open at nine.")
+    later = make()
+    assert (later.difference.new_documents, later.difference.deleted_documents, later.to_embed) == (1, 1, 1)
+    assert later.version == store_of(company).current_version("demo", "help") == "v000001"
+
+
+def test_another_encoder_embeds_everything_again_and_keeps_what_was_put_in_by_hand(company: Path) -> None:
+    run(company)
+    store = store_of(company)
+    by_hand = Chunk(
+        "x", "y", 0, "qa", "Do you gift-wrap?\nYes.", "", "en", "public", "edit", question="Do you gift-wrap?",
+        answer="Yes.", origin="edit",
+    )  # fmt: skip
+    embedder = HashEmbedder()
+    vectors = embedder.embed_passages(["Do you gift-wrap?\nYes."])
+    store.publish("demo", "help", Changes(embedder.identity, [by_hand], vectors, vectors, made_by="edit"))
+    assert run(company).version == "v000002"  # what was put in by hand is not missing in the files
+    report = run(company, embedder_factory=partial(HashEmbedder, 32))
+    assert (report.version, report.embedded) == ("v000003", 6)
+    assert "another encoder" in report.notes[0]
+    version = store.open("demo", "help", "v000003")
+    assert (version.dim, version.chunk("x")) == (32, by_hand)
 
 
 def test_a_published_version_that_is_broken_is_replaced(company: Path) -> None:
-    first = run(company)
-    (company.parent / "knowledge" / "demo" / "help" / first.version / "chunks.parquet").write_bytes(b"")
+    run(company)
+    next((company.parent / "knowledge").rglob("chunks.parquet")).write_bytes(b"")
     second = run(company)
     assert (second.embedded, second.version) == (5, "v000002")
     assert "chunks.parquet" in second.notes[0]

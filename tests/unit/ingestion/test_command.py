@@ -13,7 +13,7 @@ from ingestion.chunk import Chunk
 from ingestion.document import Reject
 from ingestion.embedding import EncoderConfig
 from ingestion.report import IngestReport
-from ingestion.store import KnowledgeStore, NewVersion
+from ingestion.store import Changes, KnowledgeStore
 
 pytestmark = pytest.mark.unit
 
@@ -35,11 +35,13 @@ def test_status_shows_what_is_published(tmp_path: Path) -> None:
     assert "Nothing is published" in run(app, ["status", "--root", str(tmp_path)]).output
     report = IngestReport(
         "demo", "help", "", "hash", "2026-11-24T12:00:00+00:00", files=1, documents=17, qa_pairs=0, passages=1,
-        duplicates=0, reused_vectors=0, embedded=1, rejects=(Reject("a", "b"),),
+        duplicates=0, new_documents=17, changed_documents=0, deleted_documents=0, kept_documents=0, reused_vectors=0,
+        embedded=1, rejects=(Reject("a", "b"),),
     )  # fmt: skip
     vectors = np.ones((1, 2), dtype=np.float32)
     chunk = Chunk("c", "d", 0, "passage", "text", "", "en", "public", "a.md")
-    KnowledgeStore(tmp_path).publish("demo", "help", NewVersion([chunk], vectors, vectors, "hash", report.to_json()))
+    changes = Changes("hash", [chunk], vectors, vectors[:0], report=report.to_json())
+    KnowledgeStore(tmp_path).publish("demo", "help", changes)
     shown = run(app, ["status", "--root", str(tmp_path)]).output
     assert all(word in shown for word in ("help", "v000001", "17"))
 

@@ -1,0 +1,140 @@
+"""One knowledge version in memory: its segments, without the rows that later edits took out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+import numpy as np
+
+from ingestion.chunk import Chunk, ScoredChunk
+from ingestion.lexical_index import Field, shared_weights
+from ingestion.segment import Mask, Segment, Visible
+from models.protocols import Vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A segment as one version has it."""
+
+    segment: Segment
+    alive: Mask | None  # None: all rows
+
+    @property
+    def live_count(self) -> int:
+        return self.segment.size if self.alive is None else int(self.alive.sum())
+
+
+class KnowledgeVersion:
+    """Searches are thread-safe and see only what the audiences may, on the day they may."""
+
+    def __init__(self, version_id: str, embedder_identity: str, dim: int, parts: Sequence[Part]) -> None:
+        self.id = version_id
+        self.embedder_identity = embedder_identity
+        self.dim = dim
+        self.parts = tuple(parts)
+        self._visible = lru_cache(maxsize=64)(self._look_up_visible)
+
+    @property
+    def chunk_count(self) -> int:
+        return sum(part.live_count for part in self.parts)
+
+    @property
+    def segments(self) -> Mapping[str, Segment]:
+        """By key: a later version that has them, too, need not load them again."""
+        return {part.segment.key: part.segment for part in self.parts}
+
+    def chunk(self, chunk_id: str) -> Chunk | None:
+        for part in self.parts:
+            row = part.segment.row_of(chunk_id)
+            if row is not None and (part.alive is None or part.alive[row]):
+                return part.segment.chunk(row)
+        return None
+
+    def search_dense(
+        self, vector: Vectors, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
+    ) -> list[ScoredChunk]:
+        """By cosine similarity, passages and pairs alike. language: also finds chunks of no language ("und")."""
+
+        def search(part: Part, visible: Visible) -> list[tuple[int, float]]:
+            return part.segment.dense.search(vector, top_k, visible.dense)
+
+        return self._search(search, top_k, audiences, today, language)
+
+    def search_questions(
+        self, vector: Vectors, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
+    ) -> list[ScoredChunk]:
+        """Curated pairs by the cosine similarity of their questions."""
+
+        def search(part: Part, visible: Visible) -> list[tuple[int, float]]:
+            rows = part.segment.question_rows
+            found = part.segment.questions.search(vector, top_k, visible.questions)
+            return [(int(rows[place]), score) for place, score in found]
+
+        return self._search(search, top_k, audiences, today, language)
+
+    def search_lexical(
+        self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
+    ) -> list[ScoredChunk]:
+        """By BM25, passages and pairs alike."""
+        return self._search_text(text, "words", top_k, audiences, today, language)
+
+    def search_questions_text(
+        self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
+    ) -> list[ScoredChunk]:
+        """Curated pairs by the BM25 of their questions."""
+        return self._search_text(text, "question", top_k, audiences, today, language)
+
+    def _search_text(
+        self, text: str, field: Field, top_k: int, audiences: frozenset[str], today: date, language: str | None
+    ) -> list[ScoredChunk]:
+        indexes = [part.segment.lexical for part in self.parts]
+        # A word is as rare as it is in all segments together, or scores of a small one would not compare.
+        weights = shared_weights(indexes, text, field) if len(indexes) > 1 else [None]
+        of_part = {part.segment.key: weight for part, weight in zip(self.parts, weights, strict=True)}
+
+        def search(part: Part, visible: Visible) -> list[tuple[int, float]]:
+            """Looks deeper until enough of what it finds may be seen."""
+            if top_k < 1 or not visible.dense.count:
+                return []
+            depth = max(top_k * 2, 32)
+            while True:
+                hits = part.segment.lexical.search(text, depth, field, of_part[part.segment.key])
+                seen = [(row, score) for row, score in hits if visible.mask[row]]
+                if len(seen) >= top_k or len(hits) < depth:
+                    return seen[:top_k]
+                depth *= 4
+
+        return self._search(search, top_k, audiences, today, language)
+
+    def _search(
+        self,
+        search: Callable[[Part, Visible], list[tuple[int, float]]],
+        top_k: int,
+        audiences: frozenset[str],
+        today: date,
+        language: str | None,
+    ) -> list[ScoredChunk]:
+        """The best of all segments, whose scores compare."""
+        found = [
+            (score, part, row)
+            for part, visible in zip(self.parts, self._visible(audiences, today, language), strict=True)
+            for row, score in search(part, visible)
+        ]
+        found.sort(key=lambda hit: -hit[0])
+        return [ScoredChunk(part.segment.chunk(row), score) for score, part, row in found[:top_k]]
+
+    def _look_up_visible(self, audiences: frozenset[str], today: date, language: str | None) -> tuple[Visible, ...]:
+        return tuple(part.segment.visible(part.alive, audiences, today, language) for part in self.parts)
+
+
+def alive_mask(size: int, dead_rows: Iterable[int]) -> Mask | None:
+    """None where all rows are alive."""
+    dead = np.fromiter(dead_rows, dtype=np.int64)
+    if not len(dead):
+        return None
+    mask = np.ones(size, dtype=bool)
+    mask[dead] = False
+    return mask
