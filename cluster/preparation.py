@@ -19,6 +19,7 @@ from deployments.settings import AppSettings
 from models.bundled import ENCODER_FOLDER, SMALL_LLM_FOLDER
 
 SAMPLE_COMPANY = Path("cluster/sample_company")
+INGESTION = Path("ingestion")
 _LOG_LINE = re.compile(r"\[?\d{4}-\d\d-\d\d|(DEBUG|INFO|WARNING|ERROR)\b|[┌├└│╭╰─]|.*\d%\|")  # or a bar's frame
 _SAMPLE_SOURCES = ("articles", "faq", "documents")
 
@@ -82,7 +83,9 @@ class Preparation:
         knowledge = self.settings.knowledge
         collection = Path(knowledge.root) / self.settings.auth.loopback_tenant / knowledge.default_collection
         wanted = fingerprint(
-            [*sources, *_description_of(self.settings.encoder.model)], [self.settings.encoder.model_dump_json()]
+            # A new release may read, split or store the same documents in another way.
+            [*sources, *sorted(INGESTION.glob("*.py")), *_description_of(self.settings.encoder.model)],
+            [self.settings.encoder.model_dump_json()],
         )
         stamp = Stamp(Path(knowledge.root) / f".sample-{knowledge.default_collection}.stamp")
         if (collection / "CURRENT").is_file() and stamp.is_current(wanted):

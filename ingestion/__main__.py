@@ -1,9 +1,12 @@
-"""`raydesk ingest`: publishes documents as a searchable collection, and shows what is published."""
+"""`raydesk ingest`: publishes documents as searchable collections, shows, changes and mends what is published."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,9 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ingestion import edit
+from ingestion.document import Parsed, clean, read_details
 from ingestion.embedding import EncoderConfig
-from ingestion.errors import IngestionError, TooManyRejectsError
-from ingestion.report import as_table, rejects_as_lines
+from ingestion.errors import IngestionError, NothingToIngestError, TooManyRejectsError, UnknownVersionError
+from ingestion.isolated import IsolatedParser, Limits
+from ingestion.report import as_table, plan_as_table, rejects_as_lines
+from ingestion.sources import expand
 from ingestion.store import KnowledgeStore
 
 DEFAULT_ROOT = ".raydesk/knowledge"
@@ -39,14 +46,16 @@ Settings = Annotated[
         help="Settings file of the service: its knowledge and encoder sections.  [dim]of the one that runs here[/dim]",
     ),
 ]
+Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files and folders.", show_default=False)]
+Collection = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge it is.")]
 Root = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--root",
         envvar="RAYDESK_KNOWLEDGE__ROOT",
         show_envvar=False,
-        help=f"Folder of all collections.  [dim]{DEFAULT_ROOT}[/dim]",
+        help=f"Folder of all collections, or s3://bucket/prefix, gs://bucket/prefix.  [dim]{DEFAULT_ROOT}[/dim]",
     ),
 ]
 
@@ -57,8 +66,8 @@ def _encoder_option(field: str, **options: Any) -> Any:
 
 @app.command()
 def apply(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files and folders.", show_default=False)],
-    collection: Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.", show_default=False)],
+    paths: Paths,
+    collection: Collection,
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
@@ -83,11 +92,12 @@ def apply(
         float, typer.Option(min=0.0, max=1.0, help="Publish nothing if more of the documents are rejected.")
     ] = 0.2,
 ) -> None:
-    """Publish what PATH… hold as the collection, in place of what it held before.
+    """Publish what PATH… hold as the collection, in place of what earlier runs brought.
 
     Customers are answered from the old version until the new one is complete, and from the new one a second later.
-    Chunks that have not changed keep their vectors, so a run over a few changed files takes seconds. A file that
-    cannot be read is reported with its reason, and the others are published.
+    Texts that have not changed keep their vectors, so a run over a few changed files takes seconds. A file that
+    cannot be read is reported with its reason; what was published of it stays, and the others are published. What was
+    put in by hand stays, too.
 
     Questions and answers: a CSV or XLSX file with the columns question and answer, or JSONL rows with these keys.
     Markdown files may begin with front matter, and rows may have columns, for title, language, topic, url, audience,
@@ -133,24 +143,256 @@ def apply(
 
 
 @app.command()
+def plan(
+    paths: Paths,
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    encoder: Annotated[
+        str | None, _encoder_option("model", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")
+    ] = None,
+) -> None:
+    """Show what `apply` with the same PATH… would change, and how long it would take. Changes nothing.
+
+    Example: raydesk ingest plan --collection help articles/ faq.csv
+    """
+    console = Console(stderr=True)
+    with _errors_said("Not planned"):
+        config = _encoder(settings, {"model": encoder})
+        _prepare_ray()
+        from ingestion import job
+
+        with _Stages(console) as stages:
+            made = job.plan(
+                paths,
+                root=_root(settings, root),
+                tenant=tenant,
+                collection=collection,
+                encoder=config,
+                progress=stages.tell,
+            )
+    Console().print(plan_as_table(made), crop=False)
+
+
+@app.command()
+def put(
+    paths: Paths,
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    name: Annotated[
+        str | None, typer.Option("--as", help="Id of the document it takes the place of, if there is one file.")
+    ] = None,
+) -> None:
+    """Put in the documents of PATH… by hand, in place of those with the same ids; all others stay.
+
+    They are live a second later, and a later `apply` leaves them alone. `documents` shows the ids.
+
+    Example: raydesk ingest put --collection help --as articles/returns.md returns.md
+    """
+    with _errors_said("Not published"):
+        parsed = _parsed(paths, name)
+        for reject in parsed.rejects:
+            typer.echo(f"Rejected: {reject.source}: {reject.reason}", err=True)
+        if not parsed.documents:
+            raise NothingToIngestError("there is no document in what was given")
+        edited = edit.put(_store(settings, root), tenant, collection, parsed.documents, _encoder(settings, {}).load())
+    _say_edit(edited)
+    if parsed.rejects:
+        raise typer.Exit(1)
+
+
+@app.command()
+def pair(
+    question: Annotated[str, typer.Option(help="As a customer asks it.", show_default=False)],
+    answer: Annotated[str, typer.Option(help="Given word for word.", show_default=False)],
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    language: Annotated[str, typer.Option(help="en or zh.  [dim]found out[/dim]")] = "",
+    audience: Annotated[str, typer.Option(help="Who may see it.")] = "public",
+) -> None:
+    """Put in one curated question-answer pair by hand; the same question again takes the new answer.
+
+    Example: raydesk ingest pair -c help --question "Do you gift-wrap?" --answer "Yes, for 3 euros."
+    """
+    with _errors_said("Not published"):
+        details = read_details({"language": language, "audience": audience})
+        document = edit.pair_document(clean(question), clean(answer), details)
+        if not (document.question and document.answer):
+            raise NothingToIngestError("a pair needs a question and an answer")
+        edited = edit.put(_store(settings, root), tenant, collection, [document], _encoder(settings, {}).load())
+    _say_edit(edited)
+
+
+@app.command()
+def delete(
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT…", help="Ids, as `documents` shows them.")],
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+) -> None:
+    """Take documents out. A later `apply` of files that hold them brings them back.
+
+    Example: raydesk ingest delete -c help articles/old-promotion.md
+    """
+    with _errors_said("Nothing was deleted"):
+        edited = edit.delete(_store(settings, root), tenant, collection, documents)
+    _say_edit(edited)
+
+
+@app.command("documents")
+def list_documents(
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    match: Annotated[str, typer.Option(help="Only those whose id, title or source has this in it.")] = "",
+) -> None:
+    """Show the documents of the published version: their ids, titles, and how they came in."""
+    with _errors_said("Not shown"):
+        store = _store(settings, root)
+        found = store.documents(tenant, collection, _current(store, tenant, collection))
+    table = Table("document", "title", "source", "audience", "chunks", "by")
+    for info in found:
+        if match.casefold() in f"{info.id} {info.title} {info.source}".casefold():
+            table.add_row(info.id, info.title, info.source, info.audience, str(info.chunks), info.origin)
+    Console().print(table, crop=False)
+
+
+@app.command()
 def status(tenant: Tenant = "demo", settings: Settings = None, root: Root = None) -> None:
     """Show the collections, their published versions and how these were made."""
     folder = _root(settings, root)
-    store = KnowledgeStore(folder)
-    table = Table("collection", "version", "documents", "passages", "pairs", "rejects", "made at")
-    try:
+    table = Table("collection", "version", "documents", "passages", "pairs", "rejects", "made by", "made at")
+    with _errors_said("Not shown"):
+        store = KnowledgeStore(folder)
         for collection in store.collections(tenant):
             version = store.current_version(tenant, collection) or ""
-            report = store.report(tenant, collection, version)
-            keys = ("documents", "passages", "qa_pairs", "rejects", "started_at")
-            table.add_row(collection, version, *(str(report.get(key, "?")) for key in keys))
-    except IngestionError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+            manifest = store.manifest(tenant, collection, version)
+            documents = len(store.documents(tenant, collection, version))
+            counts = (documents, manifest.chunks - manifest.pairs, manifest.pairs)
+            rejects = store.report(tenant, collection, version).get("rejects", 0)
+            table.add_row(collection, version, *map(str, counts), str(rejects), manifest.made_by, manifest.made_at[:19])
     if not table.row_count:
         typer.echo(f"Nothing is published for tenant '{tenant}' in {folder}.")
         return
-    Console().print(table)
+    Console().print(table, crop=False)
+
+
+@app.command()
+def versions(collection: Collection, tenant: Tenant = "demo", settings: Settings = None, root: Root = None) -> None:
+    """Show the kept versions of a collection, the oldest first; * is the published one."""
+    table = Table("", "version", "made from", "made by", "made at", "chunks", "pairs", "of a delta", "taken out", "MB")
+    with _errors_said("Not shown"):
+        store = _store(settings, root)
+        current = _current(store, tenant, collection)
+        for version in store.versions(tenant, collection):
+            made = store.manifest(tenant, collection, version)
+            counts = (made.chunks, made.pairs, made.delta_rows, made.rows - made.chunks)
+            table.add_row(
+                "*" if version == current else "", version, made.parent or "", made.made_by, made.made_at[:19],
+                *map(str, counts), f"{made.bytes / 1e6:.1f}",
+            )  # fmt: skip
+    Console().print(table, crop=False)
+
+
+@app.command()
+def rollback(
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    to: Annotated[str | None, typer.Option(help="A kept version.  [dim]the one it was made from[/dim]")] = None,
+) -> None:
+    """Publish an earlier version again; customers are answered from it within two seconds."""
+    with _errors_said("Not rolled back"):
+        version = _store(settings, root).rollback(tenant, collection, to)
+    typer.echo(f"{tenant}/{collection} is {version} again.")
+
+
+@app.command()
+def compact(collection: Collection, tenant: Tenant = "demo", settings: Settings = None, root: Root = None) -> None:
+    """Fold small changes into a new base, and build its indexes anew from the stored chunks.
+
+    Also mends a version whose indexes were damaged on the disk.
+    """
+    with _errors_said("Not compacted"):
+        version = _store(settings, root).compact(tenant, collection)
+    typer.echo(f"{tenant}/{collection} is {version}.")
+
+
+@app.command()
+def verify(
+    collection: Collection,
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    version: Annotated[str | None, typer.Option(help="[dim]all that are kept[/dim]")] = None,
+) -> None:
+    """Compare every file of the kept versions with its checksum. Exit status 1 if one differs."""
+    store, damaged = _store(settings, root), False
+    with _errors_said("Not verified"):
+        named = [version] if version else store.versions(tenant, collection)
+        current = _current(store, tenant, collection)
+    for name in named:
+        try:
+            made = store.verify(tenant, collection, name)
+            mark = " (published)" if name == current else ""
+            typer.echo(f"{name}{mark}: {made.chunks} chunks, {made.bytes / 1e6:.1f} MB, as published")
+        except IngestionError as error:
+            damaged = True
+            typer.echo(f"{name}: {error}", err=True)
+    if damaged:
+        raise typer.Exit(1)
+
+
+def _store(settings: Path | None, root: str | None) -> KnowledgeStore:
+    return KnowledgeStore(_root(settings, root))
+
+
+def _current(store: KnowledgeStore, tenant: str, collection: str) -> str:
+    version = store.current_version(tenant, collection)
+    if version is None:
+        raise UnknownVersionError(f"there is no published collection '{collection}' for tenant '{tenant}'")
+    return version
+
+
+def _parsed(paths: list[Path], name: str | None) -> Parsed:
+    """All that the files hold, read as `apply` reads them."""
+    files = expand(paths)
+    if name is not None and len(files) != 1:
+        raise typer.BadParameter(f"names one document, but there are {len(files)} files", param_hint="--as")
+    parsed = Parsed()
+    with IsolatedParser(Limits()) as parser:
+        for file in files:
+            of_it = parser.parse(file if name is None else replace(file, name=name))
+            parsed.documents += of_it.documents
+            parsed.rejects += of_it.rejects
+    return parsed
+
+
+def _say_edit(edited: edit.Edit | None) -> None:
+    if edited is None:
+        typer.echo("That is what is published already; nothing has changed.")
+        return
+    typer.echo(
+        f"{edited.version}: {edited.added} chunks put in ({edited.embedded} embedded), {edited.removed} taken out."
+    )
+
+
+@contextmanager
+def _errors_said(what: str) -> Iterator[None]:
+    """An error of ours is a line, not a traceback."""
+    try:
+        yield
+    except IngestionError as error:
+        Console(stderr=True).print(f"[red]{what}:[/red] {error}", highlight=False)
+        raise typer.Exit(1) from error
 
 
 def _prepare_ray() -> None:
@@ -168,8 +410,8 @@ def _encoder(settings: Path | None, given: dict[str, Any]) -> EncoderConfig:
     return EncoderConfig(**known | {key: value for key, value in given.items() if value is not None})
 
 
-def _root(settings: Path | None, root: Path | None) -> Path:
-    return root or Path(_section(settings, "knowledge").get("root", DEFAULT_ROOT))
+def _root(settings: Path | None, root: str | None) -> str:
+    return root or str(_section(settings, "knowledge").get("root", DEFAULT_ROOT))
 
 
 def _section(settings: Path | None, name: str) -> dict[str, Any]:

@@ -20,6 +20,10 @@ class UnknownVersionError(StoreError):
     """There is no such version."""
 
 
+class UnknownDocumentError(StoreError):
+    """There is no such document in the published version."""
+
+
 class CorruptVersionError(StoreError):
     """A file of a version is missing or is not what was published."""
 

@@ -170,13 +170,15 @@ def _survey(
         published, notes = _published(store, tenant, collection)
         stored = _stored_chunks(store, published)
         unreadable = [reject.source for reject in found.rejects]
-        difference = compare(found.chunks, stored, lambda chunk: chunk.origin == "apply", unreadable)
+        by_hand = {chunk.document_id for chunk in stored if chunk.origin == "edit"}
+        chunks = [chunk for chunk in found.chunks if chunk.document_id not in by_hand]
+        difference = compare(chunks, stored, lambda chunk: chunk.origin == "apply", unreadable)
         base = published
         if published is not None and published.embedder_identity != identity:
             notes = ("the published version has the vectors of another encoder: everything is embedded again",)
-            gone = difference.removed | {chunk.id for chunk in found.chunks}
+            gone = difference.removed | {chunk.id for chunk in chunks}
             stay = store.chunks(tenant, collection, published.version, {chunk.id for chunk in stored} - gone)
-            difference = replace(difference, added=(*found.chunks, *stay), removed=frozenset(), unchanged=0)
+            difference = replace(difference, added=(*chunks, *stay), removed=frozenset(), unchanged=0)
             base, stored = None, []
         known = {chunk.vector_key for chunk in stored}
         wanted = {vector_key(chunk): chunk for chunk in difference.added}

@@ -17,6 +17,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.chunk import Chunk
+from ingestion.chunk import Chunk, Origin
 from ingestion.difference import StoredChunk
 from ingestion.errors import CorruptVersionError, StoreError, UnknownVersionError
 from ingestion.files import Files, open_files
@@ -111,10 +112,24 @@ class Manifest:
         return sum(segment.rows for segment in self.segments)
 
     @property
+    def delta_rows(self) -> int:
+        return sum(segment.rows for segment in self.segments if segment.kind == "delta")
+
+    @property
     def bytes(self) -> int:
         """Of everything that it refers to."""
         parts = (self.files, *(segment.files for segment in self.segments))
         return sum(int(entry["size"]) for files in parts for entry in files.values())
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentInfo:
+    id: str
+    title: str  # or its question
+    source: str
+    audience: str
+    origin: Origin
+    chunks: int
 
 
 class KnowledgeStore:
@@ -185,6 +200,20 @@ class KnowledgeStore:
         columns = [field.name for field in fields(StoredChunk)]
         table = self._live_table(place, self._manifest(place, version), columns)
         return [StoredChunk(*row) for row in zip(*(table.column(name).to_pylist() for name in columns), strict=True)]
+
+    def documents(self, tenant: str, collection: str, version: str) -> list[DocumentInfo]:
+        """In the order of their ids."""
+        place = _place(tenant, collection)
+        columns = ("document_id", "title", "question", "source", "audience", "origin")
+        table = self._live_table(place, self._manifest(place, version), columns)
+        counts = Counter(table.column("document_id").to_pylist())
+        firsts = {row["document_id"]: row for row in reversed(table.to_pylist())}
+        return [
+            DocumentInfo(
+                key, row["title"] or row["question"], row["source"], row["audience"], row["origin"], counts[key]
+            )
+            for key, row in sorted(firsts.items())
+        ]
 
     def chunks(self, tenant: str, collection: str, version: str, ids: Iterable[str]) -> list[Chunk]:
         """Those of these ids that can be found."""

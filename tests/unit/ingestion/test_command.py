@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import Result
 from typer.testing import CliRunner
 
 from ingestion.__main__ import _encoder, _root, app
 from ingestion.chunk import Chunk
-from ingestion.document import Reject
 from ingestion.embedding import EncoderConfig
-from ingestion.report import IngestReport
 from ingestion.store import Changes, KnowledgeStore
 
 pytestmark = pytest.mark.unit
@@ -26,24 +26,62 @@ def test_options_win_over_settings_and_settings_over_defaults(tmp_path: Path) ->
     assert _encoder(None, {}) == EncoderConfig()
     given = {"model": None, "precision": "fp32", "pooling": None, "threads": 2}
     assert _encoder(settings, given) == EncoderConfig(model="m", precision="fp32", threads=2)
-    assert _root(settings, None) == Path("/data")
-    assert _root(settings, Path("/other")) == Path("/other")
+    assert _root(settings, None) == "/data"
+    assert _root(settings, "/other") == "/other"
 
 
-def test_status_shows_what_is_published(tmp_path: Path) -> None:
-    run = CliRunner().invoke
-    assert "Nothing is published" in run(app, ["status", "--root", str(tmp_path)]).output
-    report = IngestReport(
-        "demo", "help", "", "hash", "2026-11-24T12:00:00+00:00", files=1, documents=17, qa_pairs=0, passages=1,
-        duplicates=0, new_documents=17, changed_documents=0, deleted_documents=0, kept_documents=0, reused_vectors=0,
-        embedded=1, rejects=(Reject("a", "b"),),
-    )  # fmt: skip
-    vectors = np.ones((1, 2), dtype=np.float32)
-    chunk = Chunk("c", "d", 0, "passage", "text", "", "en", "public", "a.md")
-    changes = Changes("hash", [chunk], vectors, vectors[:0], report=report.to_json())
-    KnowledgeStore(tmp_path).publish("demo", "help", changes)
-    shown = run(app, ["status", "--root", str(tmp_path)]).output
-    assert all(word in shown for word in ("help", "v000001", "17"))
+def publish(root: Path, *names: str) -> None:
+    vectors = np.ones((len(names), 2), dtype=np.float32)
+    chunks = [Chunk(name, f"{name}.md", 0, "passage", "text", name, "en", "public", f"{name}.md") for name in names]
+    KnowledgeStore(root).publish("demo", "help", Changes("hash", chunks, vectors, vectors[:0]))
+
+
+def run(*arguments: str, root: Path) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, [*arguments, "--root", str(root)])
+
+
+def test_status_and_documents_show_what_is_published(tmp_path: Path) -> None:
+    assert "Nothing is published" in run("status", root=tmp_path).output
+    publish(tmp_path, "returns", "shipping")
+    shown = run("status", root=tmp_path).output
+    assert all(word in shown for word in ("help", "v000001", "apply"))
+    shown = run("documents", "-c", "help", "--match", "SHIP", root=tmp_path).output
+    assert "shipping.md" in shown
+    assert "returns.md" not in shown
+
+
+def test_a_version_is_taken_back_and_folded(tmp_path: Path) -> None:
+    for name in ("returns", "shipping"):
+        publish(tmp_path, name)
+    assert (
+        "v000003: 0 chunks put in (0 embedded), 1 taken out."
+        in run("delete", "-c", "help", "shipping.md", root=tmp_path).output
+    )
+    shown = run("versions", "-c", "help", root=tmp_path).output
+    assert re.findall(r"\bv\d{6}\b(?=\s+│ +(?:v\d{6})? +│ (?:apply|edit))", shown) == ["v000001", "v000002", "v000003"]
+    assert "v000002 again" in run("rollback", "-c", "help", root=tmp_path).output
+    assert "v000003 again" in run("rollback", "-c", "help", "--to", "v000003", root=tmp_path).output
+    assert "is v000004" in run("compact", "-c", "help", root=tmp_path).output
+    assert KnowledgeStore(tmp_path).manifest("demo", "help", "v000004").rows == 1
+
+
+def test_damage_is_named_and_ends_with_a_status(tmp_path: Path) -> None:
+    publish(tmp_path, "returns")
+    result = run("verify", "-c", "help", root=tmp_path)
+    assert (result.exit_code, "v000001 (published): 1 chunks" in result.output) == (0, True)
+    next(tmp_path.rglob("dense.faiss")).write_bytes(b"")
+    result = run("verify", "-c", "help", root=tmp_path)
+    assert (result.exit_code, "dense.faiss" in result.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("versions",), ("rollback",), ("compact",), ("documents",), ("verify",), ("delete", "x.md")]
+)
+def test_a_collection_that_is_not_there_is_said_in_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    result = run(*arguments, "-c", "nowhere", root=tmp_path)
+    assert result.exit_code == 1
+    assert "'nowhere'" in result.output
+    assert len(result.output.splitlines()) == 1
 
 
 def test_a_settings_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
