@@ -23,16 +23,24 @@ from models.protocols import Embedder, Vectors
 
 
 class InMemoryRetriever:
-    """Knowledge in a list, searched by one embedder. Unknown collections are unknown here, too."""
+    """One tenant's knowledge in a list, searched by one embedder. All other collections are unknown here, too."""
 
-    def __init__(self, embedder: Embedder, chunks: Sequence[Chunk], *, collection: str = "help", version: str = "v1"):
+    def __init__(
+        self,
+        embedder: Embedder,
+        chunks: Sequence[Chunk],
+        *,
+        tenant: str = "demo",
+        collection: str = "help",
+        version: str = "v1",
+    ):
         self._embedder = embedder
         self._chunks = list(chunks)
-        self._collection = collection
+        self._place = (tenant, collection)
         self.published = version
 
     async def version(self, principal: Principal, collection: str) -> str:
-        if collection != self._collection:
+        if (principal.tenant, collection) != self._place:
             raise UnknownCollectionError()
         return self.published
 

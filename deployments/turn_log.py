@@ -96,7 +96,7 @@ class TurnLog:
 def _connect(dsn: str) -> Any:
     if dsn.startswith("chdb://"):
         Path(dsn.removeprefix("chdb:///")).mkdir(parents=True, exist_ok=True)
-    client = clickhouse_connect.get_client(dsn=dsn)
+    client = clickhouse_connect.get_client(dsn=dsn, tz_mode="aware")  # or it leaves out that times are UTC
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
     client.command(
         f"CREATE TABLE IF NOT EXISTS turns ({columns}) ENGINE = ReplacingMergeTree "
