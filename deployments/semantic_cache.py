@@ -53,18 +53,30 @@ class SemanticCache:
         self._local: OrderedDict[str, tuple[float, CachedAnswer]] = OrderedDict()  # key → (expires at, answer)
         self._index = _ScopedIndex(settings.max_entries)
         self._follower: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
         self._stopping = False
 
     async def start(self) -> None:
         """Rebuilds the index from Redis, then follows what the other replicas store. Again is no harm."""
-        if self._follower is not None:
-            return
+        async with self._starting:
+            if self._follower is not None:
+                return
+            try:
+                last = await self._last_change()
+                await self._rebuild()
+            except redis.RedisError as error:
+                raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
+            self._follower = asyncio.create_task(self._follow(last))
+
+    async def check_health(self) -> None:
+        """Serve asks each replica, before it gives it work and ever again: so each one starts, a new one as well.
+
+        A replica whose store is away is healthy: another one in its place would have no store either.
+        """
         try:
-            last = await self._last_change()
-            await self._rebuild()
-        except redis.RedisError as error:
-            raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
-        self._follower = asyncio.create_task(self._follow(last))
+            await self.start()
+        except RoomUnavailableError as error:
+            log.warning("cache_not_started", error=str(error)[:300])
 
     async def stop(self) -> None:
         self._stopping = True
