@@ -31,20 +31,27 @@ from deployments.answering.types import (
 )
 from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
 
+START_TIMEOUT_S = 120.0  # a cache reads all that is stored
+PING_TIMEOUT_S = 5.0  # a room that is slow is not away
+
 
 class _Room:
     def __init__(self, handle: DeploymentHandle, timeout_s: float) -> None:
         self._handle = handle
         self._timeout_s = timeout_s
 
-    async def _call(self, method: str, *args: Any) -> Any:
-        response = getattr(self._handle, method).remote(*args)
+    async def _call(self, method: str, *args: Any, timeout_s: float | None = None) -> Any:
+        limit_s = timeout_s or self._timeout_s
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await response
+            async with asyncio.timeout(limit_s):
+                response = getattr(self._handle, method).remote(*args)
+                try:
+                    return await response
+                except asyncio.CancelledError:  # time is up, or the customer has left: the room need not go on
+                    response.cancel()
+                    raise
         except TimeoutError as error:
-            response.cancel()
-            raise DeadlineExceededError(f"{method} took longer than {self._timeout_s:g} s") from error
+            raise DeadlineExceededError(f"{method} took longer than {limit_s:g} s") from error
         except BackPressureError as error:
             raise OverloadedError() from error
         except Exception as error:
@@ -79,11 +86,13 @@ class RemoteRetriever(_Room):
 
 
 class RemoteCache(_Room):
+    """Its time limit is that of a look-up, which is worth a moment's wait and no more."""
+
     async def start(self) -> None:
-        await self._call("start")
+        await self._call("start", timeout_s=START_TIMEOUT_S)
 
     async def ping(self) -> None:
-        await self._call("ping")
+        await self._call("ping", timeout_s=PING_TIMEOUT_S)
 
     async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
         hit: CacheHit | None = await self._call("lookup_exact", scope, normalized)
@@ -165,9 +174,12 @@ def _body(request: GenerationRequest) -> dict[str, Any]:
 
 
 def _ours(error: Exception) -> RaydeskError:
-    """A room's own error as it was raised; anything else means that the room is away."""
-    cause = getattr(error, "cause", None)
-    for candidate in (cause, error):
-        if isinstance(candidate, RaydeskError):
-            return type(candidate)(str(candidate.args[0]).splitlines()[-1]) if candidate is error else candidate
-    return RoomUnavailableError(f"{type(error).__name__}")
+    """A room's own error as it was raised; anything else means that the room is away.
+
+    It comes as it is, or as the cause of a `RayTaskError`, whose text is a traceback: that depends on how the handle
+    speaks to the replica.
+    """
+    cause = getattr(error, "cause", error)
+    if isinstance(cause, RaydeskError):
+        return type(cause)(cause.message)
+    return RoomUnavailableError(f"the room failed: {type(cause).__name__}")
