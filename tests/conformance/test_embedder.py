@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.embedder import BertEmbedder, ModelLoadError, _fingerprint
 from models.fakes import HashEmbedder
 from models.protocols import Embedder
 
@@ -24,10 +25,11 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
         Path("/proc/cpuinfo").read_text().split()
     ):
         pytest.skip("this processor emulates bf16, which takes minutes")
-    from models.embedder import BertEmbedder
-
+    if request.param == "bert-fp32":
+        bert: Embedder = request.getfixturevalue("bert")
+        return bert
     folder: Path = request.getfixturevalue("bundled_encoder")
-    return BertEmbedder(str(folder), precision="bf16" if request.param == "bert-bf16" else "fp32")
+    return BertEmbedder(str(folder), precision="bf16")
 
 
 def test_vectors_are_float32_units(embedder: Embedder) -> None:
@@ -71,8 +73,6 @@ def test_identity_is_stable_and_tells_embedders_apart(embedder: Embedder) -> Non
 
 
 def test_bert_identity_covers_weights_and_recipe(bundled_encoder: Path) -> None:
-    from models.embedder import _fingerprint
-
     recipe = ("mean", "query: ", "passage: ", "512", "fp32")
     others = [(*recipe[:n], "other", *recipe[n + 1 :]) for n in range(len(recipe))]
     prints = {_fingerprint(bundled_encoder, each) for each in (recipe, *others)}
@@ -80,18 +80,13 @@ def test_bert_identity_covers_weights_and_recipe(bundled_encoder: Path) -> None:
     assert _fingerprint(bundled_encoder, recipe) in prints
 
 
-def test_bert_knows_meaning_across_languages(bundled_encoder: Path) -> None:
-    from models.embedder import BertEmbedder
-
-    embedder = BertEmbedder(str(bundled_encoder))
-    passages = embedder.embed_passages(["退款会在五个工作日内到账", "我们的门店周末不营业", "如何重置登录密码"])
-    (query,) = embedder.embed_queries(["How long does a refund take?"])
+def test_bert_knows_meaning_across_languages(bert: BertEmbedder) -> None:
+    passages = bert.embed_passages(["退款会在五个工作日内到账", "我们的门店周末不营业", "如何重置登录密码"])
+    (query,) = bert.embed_queries(["How long does a refund take?"])
     assert int(np.argmax(passages @ query)) == 0
 
 
 def test_bert_errors_say_what_to_do(bundled_encoder: Path, tmp_path: Path) -> None:
-    from models.embedder import BertEmbedder, ModelLoadError
-
     with pytest.raises(ModelLoadError, match="512 positions"):
         BertEmbedder(str(bundled_encoder), max_tokens=513)
     with pytest.raises(ModelLoadError, match="neither a folder nor a model id"):

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from models.fakes import HashEmbedder, KeywordIntentHead
 from models.intent_head import train_intent_head
 from models.protocols import Embedder, IntentHead
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.conformance
 
@@ -26,10 +21,8 @@ EXAMPLES = {
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     if request.param == "hash":
         return HashEmbedder(256)
-    from models.embedder import BertEmbedder
-
-    folder: Path = request.getfixturevalue("bundled_encoder")
-    return BertEmbedder(str(folder))
+    bert: Embedder = request.getfixturevalue("bert")
+    return bert
 
 
 @pytest.fixture(scope="module", params=["keyword", "linear"])
