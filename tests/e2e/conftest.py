@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from cluster.environment import ray_client_environment
 from cluster.instance import Instance, InstanceState
 from cluster.processes import ProcessId, descendants
 
@@ -27,6 +28,7 @@ RHO_BANK = ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
 START_TIMEOUT_S = 900  # models may have to be downloaded and built first
 TIER_TIMEOUT_S = 300
 INGEST_TIMEOUT_S = 600
+SUITE_TIMEOUT_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,29 @@ class Desk:
         """Its processes whose command line holds `title`."""
         found = descendants(self.running.launcher.pid)
         return [process for process in found if title in _command_line(process.pid)]
+
+    def passes(self, suite: Path) -> None:
+        """Runs a file of tests in a process that joins this desk's Ray, and calls its rooms as the ingress does.
+
+        In a process of its own: Ray reads where and how to join when it is imported. All in one event loop: so
+        optimised, a handle lives in the loop of its first call.
+        """
+        address = self.running.ray_address
+        assert address is not None
+        loop_scopes = [f"-oasyncio_default_{what}_loop_scope=session" for what in ("test", "fixture")]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", *loop_scopes, str(suite)],
+            cwd=ROOT,
+            env=self.environment
+            | ray_client_environment(Instance(self.state), address)
+            | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+            capture_output=True,
+            text=True,
+            timeout=SUITE_TIMEOUT_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-1000:]
+        assert "skipped" not in done.stdout
 
     def post(self, path: str, body: Any, **options: Any) -> httpx2.Response:
         return httpx2.post(f"{self.url}{path}", json=body, timeout=90, **options)
@@ -129,6 +154,16 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     running = start_desk(tmp_path_factory.mktemp("desk"), "--sample")
     yield running
     stop_desk(running)
+
+
+@pytest.fixture(scope="session")
+def joined_ray() -> Iterator[None]:
+    """For the files that `Desk.passes` runs."""
+    import ray
+
+    ray.init(log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import ray
 
 from deployments.app import tier_llm
 from models.protocols import LLM
 from tests.conformance.llm_suite import LLMSuite
 
-pytestmark = pytest.mark.e2e
-
-
-@pytest.fixture(scope="module", autouse=True)
-def joined() -> Iterator[None]:
-    ray.init(log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 
 
 class TestEngine(LLMSuite):
     @pytest.fixture
-    def llm(self) -> LLM:
+    async def llm(self) -> LLM:
         return tier_llm("raydesk", "small", "raydesk-small")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +38,7 @@ def test_every_room_has_a_process_of_its_own_and_all_answer_together(scattered: 
     without_model = scattered.ask("Can I pick up my parcel from a pick-up point after five days?")
     assert without_model["path"] in ("faq", "passage")
     assert without_model["citations"]
+
+
+def test_rooms_at_a_distance_keep_the_contracts_of_their_fakes(scattered: Desk) -> None:
+    scattered.passes(Path(__file__).with_name("rooms_suite.py"))
