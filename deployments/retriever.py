@@ -126,7 +126,7 @@ class Retriever:
         if published is None:
             log.warning("knowledge_gone", tenant=key[0], collection=key[1])
             del self._open[key]
-        elif published != self._open[key].id and not self._was_refused(key, published):
+        elif published != self._open[key].name and not self._was_refused(key, published):
             try:
                 self._open[key] = self._load(key, published)
                 self._refused.pop(key, None)

@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 import yaml
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -139,7 +140,7 @@ def apply(
             console.print(*rejects_as_lines(error.rejects), sep="\n", crop=False)
         console.print(f"[red]Not published:[/red] {error}", highlight=False)
         raise typer.Exit(1) from error
-    Console().print(as_table(report), crop=False)
+    _show(as_table(report))
 
 
 @app.command()
@@ -172,7 +173,7 @@ def plan(
                 encoder=config,
                 progress=stages.tell,
             )
-    Console().print(plan_as_table(made), crop=False)
+    _show(plan_as_table(made))
 
 
 @app.command()
@@ -257,18 +258,18 @@ def list_documents(
     with _errors_said("Not shown"):
         store = _store(settings, root)
         found = store.documents(tenant, collection, _current(store, tenant, collection))
-    table = Table("document", "title", "source", "audience", "chunks", "by")
+    table = _columns("document", "title", "source", "audience", "chunks", "by")
     for info in found:
         if match.casefold() in f"{info.id} {info.title} {info.source}".casefold():
             table.add_row(info.id, info.title, info.source, info.audience, str(info.chunks), info.origin)
-    Console().print(table, crop=False)
+    _show(table)
 
 
 @app.command()
 def status(tenant: Tenant = "demo", settings: Settings = None, root: Root = None) -> None:
     """Show the collections, their published versions and how these were made."""
     folder = _root(settings, root)
-    table = Table("collection", "version", "documents", "passages", "pairs", "rejects", "made by", "made at")
+    table = _columns("collection", "version", "documents", "passages", "pairs", "rejects", "made by", "made at")
     with _errors_said("Not shown"):
         store = KnowledgeStore(folder)
         for collection in store.collections(tenant):
@@ -281,13 +282,16 @@ def status(tenant: Tenant = "demo", settings: Settings = None, root: Root = None
     if not table.row_count:
         typer.echo(f"Nothing is published for tenant '{tenant}' in {folder}.")
         return
-    Console().print(table, crop=False)
+    _show(table)
 
 
 @app.command()
 def versions(collection: Collection, tenant: Tenant = "demo", settings: Settings = None, root: Root = None) -> None:
-    """Show the kept versions of a collection, the oldest first; * is the published one."""
-    table = Table("", "version", "made from", "made by", "made at", "chunks", "pairs", "of a delta", "taken out", "MB")
+    """Show the kept versions of a collection, the oldest first; * is the published one.
+
+    delta: chunks that were added since the base. gone: stored chunks that are no longer found, until `compact`.
+    """
+    table = _columns("", "version", "from", "by", "made at", "chunks", "pairs", "delta", "gone", "MB")
     with _errors_said("Not shown"):
         store = _store(settings, root)
         current = _current(store, tenant, collection)
@@ -295,10 +299,10 @@ def versions(collection: Collection, tenant: Tenant = "demo", settings: Settings
             made = store.manifest(tenant, collection, version)
             counts = (made.chunks, made.pairs, made.delta_rows, made.rows - made.chunks)
             table.add_row(
-                "*" if version == current else "", version, made.parent or "", made.made_by, made.made_at[:19],
+                "*" if version == current else "", version, made.parent or "", made.made_by, made.made_at[:16],
                 *map(str, counts), f"{made.bytes / 1e6:.1f}",
             )  # fmt: skip
-    Console().print(table, crop=False)
+    _show(table)
 
 
 @app.command()
@@ -383,6 +387,18 @@ def _say_edit(edited: edit.Edit | None) -> None:
     typer.echo(
         f"{edited.version}: {edited.added} chunks put in ({edited.embedded} embedded), {edited.removed} taken out."
     )
+
+
+def _columns(*names: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def _show(shown: RenderableType) -> None:
+    """In full where nobody looks at it: a pipe has no width."""
+    Console(width=None if sys.stdout.isatty() else 200).print(shown, crop=False)
 
 
 @contextmanager

@@ -182,7 +182,7 @@ class KnowledgeStore:
                 raise CorruptVersionError(f"segments/{info.key} is not what {version} of '{collection}' refers to")
             parts.append(Part(segment, alive_mask(info.rows, dead.get(info.key, ()))))
         self._files.forget(f"{place}/segments", [info.key for info in manifest.segments])
-        return KnowledgeVersion(version, manifest.embedder_identity, manifest.dim, parts)
+        return KnowledgeVersion(version, manifest.checksum, manifest.embedder_identity, manifest.dim, parts)
 
     def verify(self, tenant: str, collection: str, version: str) -> Manifest:
         """Compares every file of the version with its checksum. Raises as `open` does."""
@@ -265,7 +265,8 @@ class KnowledgeStore:
     def rollback(self, tenant: str, collection: str, version: str | None = None) -> str:
         """Publishes a kept version again: the given one, or the one that the published one was made from.
 
-        Returns its name. Raises `UnknownVersionError` or `CorruptVersionError`.
+        version: its name, also as answers show it ("v000002-1f2e3d4c"). Returns its name.
+        Raises `UnknownVersionError` or `CorruptVersionError`.
         """
         place = _place(tenant, collection)
         with self._files.locked(place):
@@ -274,7 +275,7 @@ class KnowledgeStore:
                 version = current.parent if current else None
                 if version is None:
                     raise UnknownVersionError(f"collection '{collection}' has no version before the published one")
-            manifest = self.verify(tenant, collection, version)
+            manifest = self.verify(tenant, collection, version.partition("-")[0])
             self._point(place, manifest)
             return manifest.version
 

@@ -30,8 +30,10 @@ class Part:
 class KnowledgeVersion:
     """Searches are thread-safe and see only what the audiences may, on the day they may."""
 
-    def __init__(self, version_id: str, embedder_identity: str, dim: int, parts: Sequence[Part]) -> None:
-        self.id = version_id
+    def __init__(self, name: str, checksum: str, embedder_identity: str, dim: int, parts: Sequence[Part]) -> None:
+        self.name = name  # "v000002"
+        # Names begin anew when a collection was deleted and made again; what was cached under one must not come back.
+        self.id = f"{name}-{checksum[:8]}"
         self.embedder_identity = embedder_identity
         self.dim = dim
         self.parts = tuple(parts)

@@ -72,9 +72,10 @@ def ids(evidence: Evidence) -> list[str]:
 
 class RetrieverSuite:
     async def test_the_best_chunk_comes_first_from_the_version_that_was_named(self, retriever: Retriever) -> None:
-        assert await retriever.version(PUBLIC, "help") == "v000001"
+        version = await retriever.version(PUBLIC, "help")
+        assert version.startswith("v000001")
         evidence = await search(retriever, "how to descale the espresso machine")
-        assert evidence.version == "v000001"
+        assert evidence.version == version
         assert ids(evidence)[0] == "descale"
         assert len(ids(await search(retriever, "how to descale the espresso machine", top_k=1))) == 1
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +57,8 @@ def test_a_version_is_taken_back_and_folded(tmp_path: Path) -> None:
         in run("delete", "-c", "help", "shipping.md", root=tmp_path).output
     )
     shown = run("versions", "-c", "help", root=tmp_path).output
-    assert re.findall(r"\bv\d{6}\b(?=\s+│ +(?:v\d{6})? +│ (?:apply|edit))", shown) == ["v000001", "v000002", "v000003"]
+    rows = [line.split() for line in shown.splitlines() if "v0000" in line]
+    assert [row[:2] for row in rows] == [["v000001", "apply"], ["v000002", "v000001"], ["*", "v000003"]]
     assert "v000002 again" in run("rollback", "-c", "help", root=tmp_path).output
     assert "v000003 again" in run("rollback", "-c", "help", "--to", "v000003", root=tmp_path).output
     assert "is v000004" in run("compact", "-c", "help", root=tmp_path).output

@@ -99,7 +99,16 @@ def test_a_collection_is_there_once_it_is_published(store: KnowledgeStore) -> No
 def test_chunks_come_back_as_they_were(version: KnowledgeVersion) -> None:
     assert [version.chunk(chunk.id) for chunk in CHUNKS] == CHUNKS
     assert version.chunk("unknown") is None
-    assert (version.dim, version.embedder_identity, version.id) == (64, "hash-64", "v000001")
+    assert (version.dim, version.embedder_identity, version.name) == (64, "hash-64", "v000001")
+
+
+def test_a_collection_that_is_made_anew_has_other_versions(store: KnowledgeStore, tmp_path: Path) -> None:
+    ids = []
+    for text in ("one", "two"):
+        ids.append(store.open("demo", "help", store.publish("demo", "help", whole([passage("a", text)]))).id)
+        shutil.rmtree(tmp_path / "demo")
+    assert ids[0] != ids[1]
+    assert [name.partition("-")[0] for name in ids] == ["v000001", "v000001"]
 
 
 def test_dense_search_finds_by_similarity(version: KnowledgeVersion) -> None:
