@@ -7,8 +7,9 @@
     segments/v000001-base-…/                    see segment.py; shared by the versions that refer to it
     segments/v000002-delta-…/
 
-A version is a base segment, at most one delta beside it, and tombstones. Few changes write a new delta, which holds all
-that was added since the base; many, or `compact`, write a new base.
+A version is a base, at most one delta beside it, and tombstones. Few changes write a new delta, which holds all that
+was added since the base; many, or `compact`, write a new base. A base may be in several parts, for a collection that is
+more than one machine should hold.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +82,17 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Shard:
+    """Which of how many retrievers this is, that share a collection."""
+
+    index: int
+    count: int
+
+
+WHOLE = Shard(0, 1)
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentInfo:
     key: str
     rows: int
@@ -102,7 +115,7 @@ class Manifest:
     dim: int
     chunks: int  # that can be found
     pairs: int  # of these
-    segments: tuple[SegmentInfo, ...]  # the base first
+    segments: tuple[SegmentInfo, ...]  # the parts of the base, then the delta
     files: Mapping[str, Mapping[str, Any]]  # beside the manifest
     checksum: str = ""  # sha256 of all that stands above
 
@@ -133,9 +146,13 @@ class DocumentInfo:
 
 
 class KnowledgeStore:
-    def __init__(self, root: str | Path, cache: Path | None = None) -> None:
-        """root: a folder or an URI, see `open_files`. cache: for copies of what lies in object storage."""
+    def __init__(self, root: str | Path, cache: Path | None = None, parts: int = 1) -> None:
+        """root: a folder or an URI, see `open_files`. cache: for copies of what lies in object storage.
+
+        parts: of a base that is written, for as many retrievers that each hold one.
+        """
         self._files: Files = open_files(root, cache)
+        self._parts = parts
 
     # --- what there is ---
 
@@ -166,9 +183,16 @@ class KnowledgeStore:
     # --- reading ---
 
     def open(
-        self, tenant: str, collection: str, version: str, held: Mapping[str, Segment] | None = None
+        self,
+        tenant: str,
+        collection: str,
+        version: str,
+        held: Mapping[str, Segment] | None = None,
+        shard: Shard = WHOLE,
     ) -> KnowledgeVersion:
         """Every file is compared with its checksum before it is loaded. held: segments that are in memory already.
+
+        shard: opens only every n-th segment, for a retriever that has n - 1 others beside it.
 
         Raises `UnknownVersionError` or `CorruptVersionError`.
         """
@@ -176,12 +200,13 @@ class KnowledgeStore:
         manifest = self._pointed_at(place, version)
         dead = self._dead_rows(place, manifest)
         parts = []
-        for info in manifest.segments:
+        mine = manifest.segments[shard.index :: shard.count]
+        for info in mine:
             segment = (held or {}).get(info.key) or Segment(self._verified_segment(place, info), info.key)
             if segment.size != info.rows or not segment.tenants <= {tenant}:
                 raise CorruptVersionError(f"segments/{info.key} is not what {version} of '{collection}' refers to")
             parts.append(Part(segment, alive_mask(info.rows, dead.get(info.key, ()))))
-        self._files.forget(f"{place}/segments", [info.key for info in manifest.segments])
+        self._files.forget(f"{place}/segments", [info.key for info in mine])
         return KnowledgeVersion(version, manifest.checksum, manifest.embedder_identity, manifest.dim, parts)
 
     def verify(self, tenant: str, collection: str, version: str) -> Manifest:
@@ -260,7 +285,7 @@ class KnowledgeStore:
             report = json.loads(self._own_file(place, old, _REPORT))
             none = np.empty((0, old.dim), np.float32)
             changes = Changes(old.embedder_identity, (), none, none, made_by="compact", report=report)
-            return self._write(place, changes, _new_base([self._live_table(place, old)]), old)
+            return self._write(place, changes, _new_base([self._live_table(place, old)], self._parts), old)
 
     def rollback(self, tenant: str, collection: str, version: str | None = None) -> str:
         """Publishes a kept version again: the given one, or the one that the published one was made from.
@@ -282,28 +307,32 @@ class KnowledgeStore:
     def _layout(self, place: str, old: Manifest | None, added: pa.Table, gone: frozenset[str]) -> _Layout:
         """A delta beside the old base, or, where much has changed, a new base."""
         if old is None:
-            return _new_base([added])
-        dead = self._dead_rows(place, old)
-        base, *deltas = old.segments
-        base_index = self._segment_table(place, base, ["id", "kind"])
-        dead_base = set(dead.get(base.key, ())) | set(np.flatnonzero(_named(base_index, gone)).tolist())
-        since = [_without(self._segment_table(place, info), dead.get(info.key, ()), gone) for info in deltas]
+            return _new_base([added], self._parts)
+        bases = [info for info in old.segments if info.kind == "base"]
+        dead = {key: set(rows) for key, rows in self._dead_rows(place, old).items()}
+        deltas = [info for info in old.segments if info.kind == "delta"]
+        since = [_without(self._segment_table(place, info), (), gone) for info in deltas]  # has no dead rows itself
         delta = pa.concat_tables([*since, added])
-        if delta.num_rows + len(dead_base) > max(DELTA_ROWS, DELTA_SHARE * base.rows):
-            return _new_base([_without(self._segment_table(place, base), dead_base), delta])
-        pairs = _pairs(_without(base_index, dead_base)) + _pairs(delta)
-        return _Layout(base, sorted(dead_base), "delta", delta, pairs)
+        pairs = _pairs(delta)
+        for base in bases:
+            index = self._segment_table(place, base, ["id", "kind"])
+            dead[base.key] = dead.get(base.key, set()) | set(np.flatnonzero(_named(index, gone)).tolist())
+            pairs += _pairs(_without(index, dead[base.key]))
+        gone_rows = sum(len(dead[base.key]) for base in bases)
+        if delta.num_rows + gone_rows > max(DELTA_ROWS, DELTA_SHARE * sum(base.rows for base in bases)):
+            tables = [_without(self._segment_table(place, base), dead[base.key]) for base in bases]
+            return _new_base([*tables, delta], self._parts)
+        new: list[tuple[Kind, pa.Table]] = [("delta", delta)] if delta.num_rows else []
+        return _Layout(bases, {base.key: sorted(dead[base.key]) for base in bases if dead[base.key]}, new, pairs)
 
     def _write(self, place: str, changes: Changes, layout: _Layout, parent: Manifest | None) -> str:
         """Segments first, then the version that refers to them, then the pointer to that."""
         kept = _version_names(self._files, place)
         version = f"v{int(kept[-1][1:]) + 1 if kept else 1:06d}"
-        segments = [layout.base] if layout.base is not None else []
-        if layout.table.num_rows or not segments:
-            segments.append(self._write_segment(place, f"{version}-{layout.kind}", layout.table))
-        dead = {layout.base.key: layout.dead_rows} if layout.base is not None and layout.dead_rows else {}
+        new = [self._write_segment(place, f"{version}-{kind}", table) for kind, table in layout.new]
+        segments = [*layout.kept, *new]
         with self._files.draft(place) as folder:
-            _write_json(folder / _TOMBSTONES, dead)
+            _write_json(folder / _TOMBSTONES, layout.dead_rows)
             _write_json(folder / _REPORT, changes.report)
             rejects = "".join(json.dumps(dict(reject), ensure_ascii=False) + "\n" for reject in changes.rejects)
             (folder / _REJECTS).write_text(rejects, encoding="utf-8")
@@ -317,7 +346,7 @@ class KnowledgeStore:
                 made_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
                 embedder_identity=changes.embedder_identity,
                 dim=int(changes.vectors.shape[1]),
-                chunks=sum(segment.rows for segment in segments) - len(layout.dead_rows),
+                chunks=sum(segment.rows for segment in segments) - sum(map(len, layout.dead_rows.values())),
                 pairs=layout.pairs,
                 segments=tuple(segments),
                 files=_file_table(folder),
@@ -442,18 +471,22 @@ class KnowledgeStore:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """What a new version consists of: a base that is kept, without its dead rows, and what is written beside it."""
+    """What a new version consists of: segments that are kept, without their dead rows, and what is written."""
 
-    base: SegmentInfo | None
-    dead_rows: list[int]
-    kind: Kind
-    table: pa.Table
+    kept: list[SegmentInfo]
+    dead_rows: dict[str, list[int]]  # by the segment's key
+    new: list[tuple[Kind, pa.Table]]
     pairs: int  # that can be found
 
 
-def _new_base(tables: Sequence[pa.Table]) -> _Layout:
+def _new_base(tables: Sequence[pa.Table], parts: int) -> _Layout:
+    """In parts of about the same size; a document's chunks are in one."""
     table = pa.concat_tables(tables)
-    return _Layout(None, [], "base", table, _pairs(table))
+    pairs = _pairs(table)
+    if parts == 1:
+        return _Layout([], {}, [("base", table)], pairs)
+    part_of = np.array([crc32(key.encode()) % parts for key in table.column("document_id").to_pylist()], dtype=np.int64)
+    return _Layout([], {}, [("base", table.filter(pa.array(part_of == part))) for part in range(parts)], pairs)
 
 
 def _pairs(table: pa.Table) -> int:

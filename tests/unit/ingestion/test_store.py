@@ -17,7 +17,7 @@ import pytest
 from ingestion.chunk import Chunk, chunk_digest
 from ingestion.embedding import vector_key
 from ingestion.errors import CorruptVersionError, StoreError, UnknownVersionError
-from ingestion.store import KEPT_BASES, KEPT_VERSIONS, Changes, KnowledgeStore
+from ingestion.store import KEPT_BASES, KEPT_VERSIONS, Changes, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
 from models.fakes import HashEmbedder
 from models.protocols import Vectors
@@ -291,6 +291,24 @@ def test_vectors_of_two_embedders_are_not_mixed(store: KnowledgeStore) -> None:
         store.publish("demo", "help", changes([passage("a", "one")], embedder_identity="another"))
     store.publish("demo", "help", whole(CHUNKS[:2], embedder_identity="another"))
     assert store.open("demo", "help", "v000002").embedder_identity == "another"
+
+
+def test_a_base_in_parts_is_opened_in_shards_that_together_hold_everything(tmp_path: Path) -> None:
+    store = KnowledgeStore(tmp_path, parts=3)
+    chunks = [passage(f"c{n}", f"text {n}") for n in range(60)]
+    store.publish("demo", "help", whole(chunks))
+    store.publish("demo", "help", changes([passage("c7", "seven")], {"c8", "c9"}))
+    manifest = store.manifest("demo", "help", "v000002")
+    assert [segment.kind for segment in manifest.segments] == ["base", "base", "base", "delta"]
+    assert min(segment.rows for segment in manifest.segments[:3]) > 10
+    shards = [store.open("demo", "help", "v000002", shard=Shard(index, 2)) for index in range(2)]
+    held = [{f"c{n}" for n in range(60) if shard.chunk(f"c{n}")} for shard in shards]
+    assert held[0] & held[1] == set()
+    assert held[0] | held[1] == {f"c{n}" for n in range(60)} - {"c8", "c9"}
+    assert {shard.id for shard in shards} == {store.open("demo", "help", "v000002").id}
+    assert found_in(store.open("demo", "help", "v000002")) == held[0] | held[1]
+    assert KnowledgeStore(tmp_path).compact("demo", "help") == "v000003"
+    assert found_in(store.open("demo", "help", "v000003")) == held[0] | held[1]
 
 
 # --- versions ---
