@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from difflib import get_close_matches
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ingestion.errors import ParseError
 
-BlockKind = Literal["heading", "text", "item", "row"]
+BlockKind = Literal["heading", "text", "item", "row", "pair"]
 
 # Keys of front matter, of JSONL rows and of columns that describe a document rather than being its content.
 FIELDS = ("title", "language", "topic", "url", "audience", "valid_from", "valid_until")
@@ -29,12 +29,25 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A paragraph, a heading, an item of a list, or a row of a table with its headers."""
+    """A paragraph, a heading, an item of a list, a row of a table with its headers, or a question with its answer."""
 
     kind: BlockKind
-    text: str
-    level: int = 0  # 1-6, of headings
+    text: str  # of a pair, the answer
+    level: int = 0  # 1-6, of headings and of pairs that stand in place of one
     page: int | None = None  # 1-based
+    question: str = ""  # of a pair
+
+
+def gap(before: Block, after: Block) -> str:
+    """What parts two blocks in running text."""
+    return "\n" if before.kind == after.kind and after.kind in ("item", "row") else "\n\n"
+
+
+def running_text(blocks: Sequence[Block]) -> str:
+    parts = [
+        f"{gap(before, block)}{block.text}" for before, block in zip([*blocks[:1], *blocks[:-1]], blocks, strict=True)
+    ]
+    return "".join(parts).strip()
 
 
 @dataclass(frozen=True, slots=True)

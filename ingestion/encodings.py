@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 from ingestion.errors import ParseError
 
@@ -46,6 +47,21 @@ def decode(data: bytes, declared: str = "") -> str:
     if (text := _as_declared(data, declared)) is not None:
         return text
     return _decode_as(data, _judge(data))
+
+
+def is_utf8(path: Path) -> bool:
+    """Reads all of it, but never more than a little at once."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    with path.open("rb") as opened:
+        try:
+            while block := opened.read(_SAMPLE_BYTES):
+                if b"\x00" in block:
+                    return False
+                decoder.decode(block)
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def _as_declared(data: bytes, declared: str) -> str | None:

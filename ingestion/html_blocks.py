@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import lxml.html
 
-from ingestion.document import Block, BlockKind, clean
+from ingestion.document import Block, BlockKind, clean, running_text
 from ingestion.errors import ParseError
-from ingestion.tables import rows_as_text
+from ingestion.language import width
+from ingestion.questions import asks, explains
+from ingestion.tables import FromAbove, table_blocks
 
 _SKIPPED = frozenset(
-    (  # noqa: SIM905
-        "script style noscript template svg math nav footer aside form button select iframe object head dialog"
-    ).split()
+    "script style noscript template svg math nav footer aside form select iframe object head dialog".split()  # noqa: SIM905
 )
+_DECLARATION_BYTES = 2048
+_DEEPEST = 6  # level of headings that the page does not call so
+_MAX_TITLE_WIDTH = 150.0
+_MAX_SPAN = 50  # rows or columns of one cell; a page may claim a million
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _BLOCKS = frozenset(
     (  # noqa: SIM905
@@ -49,6 +55,12 @@ def read_html(text: str) -> HtmlContent:
     )
 
 
+def declared_encoding(data: bytes) -> str:
+    """What a page says its bytes are."""
+    found = re.search(rb"(?:charset|encoding)\s*=\s*[\"']?\s*([\w.:-]+)", data[:_DECLARATION_BYTES], re.IGNORECASE)
+    return found[1].decode() if found else ""
+
+
 def html_blocks(text: str) -> tuple[Block, ...]:
     """Of a fragment that we rendered ourselves."""
     return tuple(_Reader().read(_tree(text))) if text.strip() else ()
@@ -77,6 +89,11 @@ class _Reader:
         self._flush()
         return self._blocks
 
+    def read_inside(self, node: Any, without: Any) -> list[Block]:
+        self._inside(node, without)
+        self._flush()
+        return self._blocks
+
     def _walk(self, node: Any) -> None:
         tag = node.tag
         if not isinstance(tag, str) or tag in _SKIPPED or _is_hidden(node):
@@ -86,8 +103,16 @@ class _Reader:
             self._add("heading", _inline(node), _HEADINGS[tag])
         elif tag == "table" and not node.xpath(_INSIDE_LAYOUT):
             self._flush()
-            for row in rows_as_text(list(_cells(node))):
-                self._add("row", row)
+            self._blocks += table_blocks(_grid(node))
+        elif tag == "dl":
+            self._flush()
+            self._definitions(node)
+        elif tag == "details":
+            self._flush()
+            self._unfolded(node)
+        elif tag == "button":
+            self._flush()
+            self._button(node)
         elif tag == "pre":
             self._flush()
             self._add("text", node.text_content())
@@ -102,16 +127,50 @@ class _Reader:
     def _block(self, node: Any) -> None:
         if not (node.tag == "p" and node.getparent() is not None and node.getparent().tag == "li"):
             self._flush()
-        if node.tag == "li":
+        title, node = _title_line(node)
+        if title:
+            self._flush()  # the bullet of an item around it
+            self._add("heading", title, _DEEPEST)
+        elif node.tag == "li":
             self._kind = "item"
             self._line.append(_bullet(node))
         self._inside(node)
         self._flush()
 
-    def _inside(self, node: Any) -> None:
+    def _definitions(self, node: Any) -> None:
+        """A list of terms: a pair where the term asks or the definition explains, otherwise "term: definition"."""
+        for terms, definition in _definitions(node):
+            blocks = [block for part in definition for block in _Reader().read(part)]
+            text = running_text(blocks)
+            for term in terms:
+                if explains(term, text) and not _is_divided(blocks):
+                    self._blocks.append(Block("pair", text, question=term))
+                else:
+                    self._add("item", f"{term}: {text}" if text else term)
+
+    def _unfolded(self, node: Any) -> None:
+        """<details>: its summary asks, or is a heading of what is inside."""
+        summary = next((child for child in node if child.tag == "summary"), None)
+        title = _inline(summary) if summary is not None else ""
+        blocks = _Reader().read_inside(node, without=summary)
+        text = running_text(blocks)
+        if explains(title, text) and not _is_divided(blocks):
+            self._blocks.append(Block("pair", text, question=title))
+            return
+        if title and blocks:
+            self._add("heading", title, _DEEPEST)
+        self._blocks += blocks
+
+    def _button(self, node: Any) -> None:
+        """Of an accordion it is a heading; all others are for pressing."""
+        if "aria-controls" in node.attrib or "aria-expanded" in node.attrib or asks(_inline(node)):
+            self._add("heading", _inline(node), _DEEPEST)
+
+    def _inside(self, node: Any, without: Any = None) -> None:
         self._line.append(_collapse(node.text))
         for child in node:
-            self._walk(child)
+            if child is not without:
+                self._walk(child)
             self._line.append(_collapse(child.tail))
 
     def _flush(self) -> None:
@@ -149,23 +208,102 @@ def _link(node: Any) -> str:
 
 
 def _is_hidden(node: Any) -> bool:
+    """Not what an accordion only folds away: a button of the page opens it."""
     style = (node.get("style") or "").replace(" ", "").lower()
-    return (
+    is_hidden = (
         "hidden" in node.attrib
         or node.get("aria-hidden") == "true"
         or "display:none" in style
         or "visibility:hidden" in style
     )
+    return is_hidden and not (node.get("id") and node.getroottree().xpath("//*[@aria-controls=$id]", id=node.get("id")))
 
 
-def _cells(table: Any) -> Iterator[tuple[list[str], bool]]:
-    """Rows of a table as (cells, is a header row). A cell that spans columns stands in each of them."""
+# --- headings without being called so ---
+
+
+def _title_line(node: Any) -> tuple[str, Any]:
+    """A bold line above its paragraph, or alone and above another one: (its text, what is left of the paragraph)."""
+    if node.tag not in ("p", "li", "div") or (node.text or "").strip():
+        return "", node
+    bold = list(takewhile(lambda child: child.tag in ("b", "strong"), node))
+    if not bold or any((child.tail or "").strip() for child in bold[:-1]):
+        return "", node
+    title = clean(" ".join("".join(f"{child.text_content()}{child.tail or ''}" for child in bold[:-1]).split()))
+    title = clean(" ".join(f"{title} {bold[-1].text_content()}".split()))
+    following = node[len(bold)] if len(node) > len(bold) else None
+    is_alone = following is None and not (bold[-1].tail or "").strip()
+    if is_alone:
+        is_title = node.tag == "p" and node.getnext() is not None and _could_be_title(title)
+    else:
+        is_title = asks(title) and title.endswith(("?", "？"))
+    if not is_title:
+        return "", node
+    rest = copy(node)
+    rest.text = bold[-1].tail
+    for child in rest[: len(bold)]:
+        rest.remove(child)
+    return title, rest
+
+
+def _could_be_title(text: str) -> bool:
+    return 0 < width(text) <= _MAX_TITLE_WIDTH and not text.endswith(
+        (".", "。", "!", "！", ",", "，", ";", "；", ":", "：")
+    )
+
+
+# --- definitions and tables ---
+
+
+def _definitions(node: Any) -> Iterator[tuple[list[str], list[Any]]]:
+    """(terms, nodes of what they mean) of a <dl>, whose entries may be wrapped in <div>."""
+    terms: list[str] = []
+    meaning: list[Any] = []
+    for child in node.xpath("./dt | ./dd | ./div/dt | ./div/dd"):
+        if child.tag == "dd":
+            meaning.append(child)
+            continue
+        if meaning:
+            yield terms, meaning
+            terms, meaning = [], []
+        terms.append(_inline(child))
+    if terms or meaning:
+        yield terms or [""], meaning
+
+
+def _is_divided(blocks: Sequence[Block]) -> bool:
+    return any(block.kind in ("heading", "pair") for block in blocks)
+
+
+def _grid(table: Any) -> list[tuple[list[str], bool]]:
+    """Rows of a table as (cells, is a header row). A cell that spans columns or rows stands in each of them."""
+    rows: list[tuple[list[str], bool]] = []
+    below: dict[int, tuple[str, int]] = {}  # column → what reaches into the next rows, and how many
     for row in table.xpath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr"):
         cells: list[str] = []
         nodes = row.xpath("./th | ./td")
         for node in nodes:
-            span = node.get("colspan", "1")
-            text = " ".join(block.text.replace("\n", " ") for block in _Reader().read(node))
-            cells.extend([clean(text)] * (min(int(span), 50) if span.isdecimal() else 1))
+            _fill_from_above(cells, below)
+            text = clean(running_text(_Reader().read(node)))
+            height = _span(node, "rowspan")
+            for _ in range(_span(node, "colspan")):
+                if height > 1:
+                    below[len(cells)] = (text, height - 1)
+                cells.append(text)
+        _fill_from_above(cells, below)
         in_head = row.getparent().tag == "thead"
-        yield cells, in_head or (bool(nodes) and all(node.tag == "th" for node in nodes))
+        rows.append((cells, in_head or (bool(nodes) and all(node.tag == "th" for node in nodes))))
+    return rows
+
+
+def _fill_from_above(cells: list[str], below: dict[int, tuple[str, int]]) -> None:
+    while len(cells) in below:
+        text, left = below.pop(len(cells))
+        if left > 1:
+            below[len(cells)] = (text, left - 1)
+        cells.append(FromAbove(text))
+
+
+def _span(node: Any, name: str) -> int:
+    span = node.get(name, "1")
+    return max(1, min(int(span), _MAX_SPAN)) if span.isdecimal() else 1

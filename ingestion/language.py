@@ -1,4 +1,4 @@
-"""Chinese, English or undetermined, by the letters a text is written in. Pure."""
+"""What a text is written in, by its letters, and how much of it an encoder reads. Pure."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ _LATIN = re.compile(r"[A-Za-z]")
 _LEAST_LETTERS = 4  # fewer say nothing: "SKU 4711"
 _HAN_SHARE = 0.2  # of all letters; one Chinese word has two, an English one five. Questions are judged alike.
 _LATIN_SHARE = 0.8
+# Tokens by kind of character, in small Latin letters of 0.2 tokens: fitted to those that the bundled encoder (XLM-R)
+# makes of 1,278 chunks of prose, tables, numbers and addresses, of both languages; 9 in 10 come within 0.95 to 1.25.
+_WEIGHTS = ((re.compile(r"[A-Z0-9]"), 2.0), (re.compile(f"[{CJK}]"), 3.25), (re.compile(rf"[^\w\s{CJK}]"), 5.0))
+
+
+def width(text: str) -> float:
+    """Length in small Latin letters that the encoder would read as many tokens of."""
+    return len(text) + sum((weight - 1) * len(kind.findall(text)) for kind, weight in _WEIGHTS)
 
 
 def detect_language(text: str) -> str:

@@ -8,70 +8,65 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
-from ingestion.chunk import Chunk
-from ingestion.document import Block, Document, digest
-from ingestion.language import CJK, detect_language
+from ingestion.chunk import Chunk, ChunkKind
+from ingestion.document import Block, Document, digest, gap
+from ingestion.language import detect_language, width
 
-# 900 Latin letters are some 220 tokens of the bundled encoder, which reads 256: a whole chunk fits, with its title.
-MAX_WIDTH = 900.0
-_SMALL_WIDTH = 300.0  # a chunk below takes in the next section, too: a heading and a line answer little
-_CJK_WIDTH = 2.5  # a Chinese character is about 0.6 tokens, a Latin letter 0.25
-_CJK = re.compile(f"[{CJK}]")
+# 1000 small Latin letters are some 200 tokens of the bundled encoder, which reads 256: a chunk fits, with its title.
+MAX_WIDTH = 1000.0
+_SMALL_WIDTH = 330.0  # a chunk below takes in the next section, too: a heading and a line answer little
 # Behind the end of a sentence (with its closing quote), and at the end of a line.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？；…])(?![”’」』）])|(?<=[。！？…][”’」』）])|\n+")
 _CLAUSE_END = re.compile(r"(?<=[,;:])\s+|(?<=[，、：；])")
 
 
-def width(text: str) -> float:
-    """Length in Latin letters that the encoder would read as many tokens of."""
-    return len(text) + (_CJK_WIDTH - 1) * len(_CJK.findall(text))
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Text of one section that fits a chunk."""
+    """Text of one section that fits a chunk, or a pair."""
 
     path: tuple[str, ...]  # headings above it
     text: str
     page: int | None
+    question: str = ""  # of a pair
+    answer: str = ""
+
+    @property
+    def kind(self) -> ChunkKind:
+        return "qa" if self.question else "passage"
 
 
 def split(document: Document, collection: str) -> list[Chunk]:
-    if document.question:
-        return [_pair(document, collection)]
-    pieces = _merge_small([piece for path, blocks in _sections(document.blocks) for piece in _pieces(path, blocks)])
+    pair = Block("pair", document.answer, question=document.question)
+    blocks = (pair,) if document.question else document.blocks
+    pieces = _merge_small([piece for path, section in _sections(blocks) for piece in _pieces(path, section)])
     seen: Counter[str] = Counter()
     chunks = []
     for position, piece in enumerate(pieces):
         path = tuple(part for part in (document.details.topic, *piece.path) if part)
-        key = digest(collection, document.id, "passage", document.title, path, piece.text)
+        key = digest(collection, document.id, document.title, path, piece)
         seen[key] += 1
         unique = key if seen[key] == 1 else digest(key, seen[key])  # a document may say the same twice
-        chunk = _chunk(document, unique, piece.text)
-        chunks.append(replace(chunk, position=position, heading_path=path, page=piece.page))
+        chunks.append(_chunk(document, piece, unique, position, path))
     return chunks
 
 
-def _pair(document: Document, collection: str) -> Chunk:
-    path = (document.details.topic,) if document.details.topic else ()
-    key = digest(collection, document.id, "qa", path, document.question, document.answer)
-    chunk = _chunk(document, key, f"{document.question}\n{document.answer}")
-    return replace(chunk, kind="qa", heading_path=path, question=document.question, answer=document.answer)
-
-
-def _chunk(document: Document, key: str, text: str) -> Chunk:
+def _chunk(document: Document, piece: _Piece, key: str, position: int, path: tuple[str, ...]) -> Chunk:
     details = document.details
     return Chunk(
         id=key,
         document_id=document.id,
-        position=0,
-        kind="passage",
-        text=text,
+        position=position,
+        kind=piece.kind,
+        text=piece.text,
         title=document.title,
-        language=details.language or detect_language(f"{document.title} {text}"),
+        language=details.language or detect_language(f"{document.title} {piece.text}"),
         audience=details.audience,
         source=document.source,
         url=details.url,
+        heading_path=path,
+        question=piece.question,
+        answer=piece.answer,
+        page=piece.page,
         valid_from=details.valid_from,
         valid_until=details.valid_until,
     )
@@ -81,46 +76,59 @@ def _chunk(document: Document, key: str, text: str) -> Chunk:
 
 
 def _sections(blocks: Iterable[Block]) -> Iterator[tuple[tuple[str, ...], list[Block]]]:
-    """(headings above, blocks) of every stretch between two headings."""
+    """(headings above, blocks) of every stretch between two headings; a pair is a stretch of its own."""
     above: list[Block] = []
     section: list[Block] = []
     for block in blocks:
-        if block.kind != "heading":
+        if block.kind not in ("heading", "pair"):
             section.append(block)
             continue
         if section:
             yield tuple(heading.text for heading in above), section
-        above = [heading for heading in above if heading.level < block.level] + [block]
-        section = []
+            section = []
+        if block.level:  # a pair without one stands in a section rather than in place of it
+            above = [heading for heading in above if heading.level < block.level]
+        if block.kind == "heading":
+            above.append(block)
+        else:
+            yield tuple(heading.text for heading in above), [block]
     if section:
         yield tuple(heading.text for heading in above), section
 
 
 def _pieces(path: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[_Piece]:
     """Fills chunks with whole blocks; only text too long for one is cut, at the ends of its sentences."""
+    if blocks[0].kind == "pair":
+        yield from _pair(path, blocks[0])
+        return
     units = [unit for block in blocks for unit in _units(block)]
-    text, page = "", units[0].page
+    text, page, filled = "", units[0].page, 0.0
     before = units[0]
     for unit in units:
-        joined = f"{text}{_gap(before, unit)}{unit.text}" if text else unit.text
-        if text and width(joined) > MAX_WIDTH:
+        space = width(unit.text)
+        if text and filled + space > MAX_WIDTH:
             yield _Piece(path, text, page)
-            text, page = unit.text, unit.page
-        else:
-            text = joined
+            text, page, filled = "", unit.page, 0.0
+        text += f"{gap(before, unit)}{unit.text}" if text else unit.text
+        filled += space + 2
         before = unit
     yield _Piece(path, text, page)
 
 
-def _gap(before: Block, unit: Block) -> str:
-    return "\n" if before.kind == unit.kind and unit.kind in ("item", "row") else "\n\n"
+def _pair(path: tuple[str, ...], block: Block) -> Iterator[_Piece]:
+    """A pair is never cut: its answer is given whole. What the encoder does not read of it is found as passages."""
+    text = f"{block.question}\n{block.text}"
+    yield _Piece(path, text, block.page, block.question, block.text)
+    for rest in list(_fill(_sentences(text)))[1:]:
+        yield _Piece((*path, block.question), rest, block.page)
 
 
 def _merge_small(pieces: Sequence[_Piece]) -> list[_Piece]:
-    """A small piece takes in its successor, whose headings then stand in the text."""
+    """A small passage takes in its successor, whose headings then stand in the text."""
     merged: list[_Piece] = []
     for piece in pieces:
-        joined = _joined(merged[-1], piece) if merged and width(merged[-1].text) < _SMALL_WIDTH else None
+        is_small = merged and merged[-1].kind == piece.kind == "passage" and width(merged[-1].text) < _SMALL_WIDTH
+        joined = _joined(merged[-1], piece) if is_small else None
         if joined is not None and width(joined.text) <= MAX_WIDTH:
             merged[-1] = joined
         else:
@@ -166,7 +174,9 @@ def _parts(boundary: re.Pattern[str], text: str) -> Iterator[str]:
 def _windows(text: str) -> Iterator[str]:
     """Text without any punctuation: at blanks, and where there is none, anywhere."""
     while width(text) > MAX_WIDTH:
-        end = int(MAX_WIDTH / (_CJK_WIDTH if _CJK.search(text) else 1))
+        end = int(len(text) * MAX_WIDTH / width(text))  # about; no piece of text is much denser than the whole
+        while width(text[:end]) > MAX_WIDTH:
+            end = end * 9 // 10
         blank = text.rfind(" ", end // 2, end)
         cut = blank + 1 if blank > 0 else end
         yield text[:cut]

@@ -8,8 +8,8 @@ import pytest
 
 from ingestion.document import Block, Details, Document
 from ingestion.embedding import embedding_text
-from ingestion.language import detect_language
-from ingestion.split import MAX_WIDTH, split, width
+from ingestion.language import detect_language, width
+from ingestion.split import MAX_WIDTH, split
 
 pytestmark = pytest.mark.unit
 
@@ -79,8 +79,10 @@ def test_rows_are_never_cut() -> None:
 
 
 def test_chinese_chunks_hold_fewer_characters() -> None:
-    assert width("退货") == 5.0
+    assert width("退货") == 6.5
     assert width("ab") == 2.0
+    assert width("A1") == 4.0
+    assert width("a, b") == 8.0
 
 
 def test_ids_are_of_the_content() -> None:
@@ -94,7 +96,7 @@ def test_ids_are_of_the_content() -> None:
     assert ids == [chunk.id for chunk in split(staff, "help")]  # who may see it does not change the vector
     retitled = replace(first, details=replace(first.details, title="New"))
     assert not set(ids) & {chunk.id for chunk in split(retitled, "help")}
-    twice = split(document(*[text("again and again.", 50)] * 2), "help")
+    twice = split(document(*[text("again and again.", 40)] * 2), "help")
     assert len({chunk.id for chunk in twice}) == len(twice) == 2
 
 

@@ -1,0 +1,94 @@
+"""Markdown, text, HTML and Word to documents: blocks under headings, with the question-answer pairs among them."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markdown_it import MarkdownIt
+
+from ingestion.document import Block, Details, Document, clean, read_details
+from ingestion.encodings import decode
+from ingestion.errors import ParseError
+from ingestion.html_blocks import declared_encoding, html_blocks, read_html
+from ingestion.qa_pairs import find_pairs
+from ingestion.text_blocks import text_blocks
+
+_FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:\n|(?<=\n))---[ \t]*(?:\n|$)", re.DOTALL)
+_MARKDOWN = MarkdownIt("commonmark", {"breaks": True}).enable("table")
+
+
+def read_markdown_file(path: Path, source: str) -> Iterator[Document]:
+    text = decode(path.read_bytes()).replace("\r\n", "\n")
+    matter, body = _front_matter(text)
+    yield prose_document(source, read_details(matter), markdown_blocks(body))
+
+
+def read_text_file(path: Path, source: str) -> Iterator[Document]:
+    yield prose_document(source, Details(), text_blocks(clean(decode(path.read_bytes()))))
+
+
+def read_html_file(path: Path, source: str) -> Iterator[Document]:
+    data = path.read_bytes()
+    content = read_html(decode(data, declared_encoding(data)))
+    details = read_details({"language": content.language, "url": content.url})
+    yield prose_document(source, details, content.blocks, fallback_title=content.title)
+
+
+def read_word_file(path: Path, source: str) -> Iterator[Document]:
+    import mammoth
+
+    no_images = mammoth.images.img_element(lambda image: {"src": ""})
+    with path.open("rb") as opened:
+        try:
+            # Word's own title is a style, not a heading.
+            html = mammoth.convert_to_html(
+                opened, convert_image=no_images, style_map="p[style-name='Title'] => h1:fresh"
+            ).value
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            raise ParseError(f"is a broken Word document, or cut off: save it again ({error})") from error
+    yield prose_document(source, Details(), html_blocks(html))
+
+
+def read_pdf_file(path: Path, source: str) -> Iterator[Document]:
+    from ingestion.pdf import read_pdf
+
+    title, blocks = read_pdf(path)
+    yield prose_document(source, Details(), blocks, fallback_title=title)
+
+
+def markdown_blocks(text: str) -> tuple[Block, ...]:
+    return html_blocks(_MARKDOWN.render(text))
+
+
+def prose_document(source: str, details: Details, blocks: Sequence[Block], fallback_title: str = "") -> Document:
+    """Called by its own title, or else by its first heading. Raises `ParseError` where there are only headings."""
+    if not any(block.kind != "heading" for block in blocks):
+        raise ParseError("holds no text")
+    first = blocks[0].text if blocks[0].kind == "heading" else ""
+    title = details.title or first or fallback_title
+    if title and first != title:
+        blocks = [Block("heading", title), *blocks]  # above all others; it may be the question that the rest answers
+    found = find_pairs(blocks)
+    if title and found[0].kind == "heading":
+        found = found[1:]  # it would only repeat the title
+    return Document(source, source, replace(details, title=title), tuple(found))
+
+
+def _front_matter(text: str) -> tuple[dict[str, Any], str]:
+    found = _FRONT_MATTER.match(text)
+    if not found:
+        return {}, text
+    try:
+        matter = yaml.safe_load(found[1]) or {}
+    except (yaml.YAMLError, ValueError) as error:
+        raise ParseError(f"its front matter is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(matter, dict):
+        # A page may begin with a ruled-off paragraph: that is text.
+        return {}, text
+    return {str(key).lower(): value for key, value in matter.items()}, text[found.end() :]
