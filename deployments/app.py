@@ -21,7 +21,9 @@ from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, R
 from deployments.retriever import Retriever
 from deployments.semantic_cache import SemanticCache
 from deployments.settings import AppSettings, ReplicaSettings
+from deployments.sharded_retriever import ShardedRetriever
 from deployments.turn_log import TurnLog
+from ingestion.store import Shard
 
 Handles = dict[str, DeploymentHandle]
 TIER_PREFIX = "TierServer:"  # of the deployment's name, which ends with the model id
@@ -35,7 +37,8 @@ def build_app(settings: AppSettings) -> serve.Application:
     if settings.intents.placement == "deployment":
         apart["intent_classifier"] = (IntentClassifier, settings.intents, (settings.encoder, settings.intents))
     if settings.retriever.placement == "deployment":
-        apart["retriever"] = (Retriever, settings.retriever, (settings.knowledge, settings.encoder))
+        for name, shard in _shards(settings).items():
+            apart[name] = (Retriever, settings.retriever, (settings.knowledge, settings.encoder, shard))
     if settings.cache.enabled and settings.cache.placement == "deployment":
         apart["semantic_cache"] = (SemanticCache, settings.cache, (settings.cache,))
     handles = {
@@ -109,15 +112,15 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         start["intent_classifier"] = classifier.warm_up
     else:
         look["intent_classifier"] = partial(classifier.understand, "are you there?")
-    retriever: Any = _remote(RemoteRetriever, handles, "retriever", settings.deadlines.search_s)
+    retriever: Any = _remote_retriever(settings, handles)
     if retriever is None:
         retriever = Retriever(settings.knowledge, settings.encoder)
         stop.append(retriever.stop)
-        start["retriever"] = partial(
-            retriever.warm_up, settings.auth.loopback_tenant, settings.knowledge.default_collection
-        )
     else:
         look["retriever"] = retriever.ping
+    start["retriever"] = partial(
+        retriever.warm_up, settings.auth.loopback_tenant, settings.knowledge.default_collection
+    )
     cache: Any = None
     if settings.cache.enabled:
         cache = _remote(RemoteCache, handles, "semantic_cache", settings.cache.timeout_s)
@@ -136,11 +139,31 @@ def _remote(kind: Any, handles: Handles, name: str, timeout_s: float) -> Any:
     return kind(handles[name], timeout_s) if name in handles else None
 
 
+def _shards(settings: AppSettings) -> dict[str, Shard]:
+    """By the deployment's name: one that holds everything, or one for each part."""
+    parts = settings.knowledge.parts
+    return {"retriever" if parts == 1 else f"retriever-{part}": Shard(part, parts) for part in range(parts)}
+
+
+def _remote_retriever(settings: AppSettings, handles: Handles) -> RemoteRetriever | ShardedRetriever | None:
+    limit_s = settings.deadlines.search_s
+    shards = [RemoteRetriever(handles[name], limit_s) for name in _shards(settings) if name in handles]
+    if len(shards) > 1:
+        return ShardedRetriever(shards)
+    return shards[0] if shards else None
+
+
 def _deployment(room: Any, name: str, replicas: ReplicaSettings) -> serve.Deployment:
+    most = max(replicas.num_replicas, replicas.max_replicas or 0)
+    by_load = {
+        "min_replicas": replicas.num_replicas,
+        "max_replicas": most,
+        "target_ongoing_requests": replicas.target_ongoing_requests,
+    }
     return serve.deployment(
         room,
         name=name,
-        num_replicas=replicas.num_replicas,
+        **({"autoscaling_config": by_load} if most > replicas.num_replicas else {"num_replicas": most}),
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},

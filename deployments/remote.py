@@ -29,9 +29,10 @@ from deployments.answering.types import (
     Principal,
     Understanding,
 )
+from deployments.retriever import Candidates
 from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
 
-START_TIMEOUT_S = 120.0  # a cache reads all that is stored
+START_TIMEOUT_S = 120.0  # a cache reads all that is stored, a retriever loads its knowledge
 PING_TIMEOUT_S = 5.0  # a room that is slow is not away
 
 
@@ -71,6 +72,21 @@ class RemoteRetriever(_Room):
     async def version(self, principal: Principal, collection: str) -> str:
         version: str = await self._call("version", principal, collection)
         return version
+
+    async def warm_up(self, tenant: str, collection: str) -> None:
+        await self._call("warm_up", tenant, collection, timeout_s=START_TIMEOUT_S)
+
+    async def candidates(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language | None,
+        embedding: Vectors | None,
+        version: str | None = None,
+    ) -> Candidates:
+        found: Candidates = await self._call("candidates", principal, collection, text, language, embedding, version)
+        return found
 
     async def search(
         self,

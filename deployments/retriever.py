@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -18,7 +19,7 @@ from deployments.answering.types import Evidence, Language, Principal, Retrieved
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import ScoredChunk
 from ingestion.errors import StoreError
-from ingestion.store import KnowledgeStore
+from ingestion.store import WHOLE, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
 from models.embedder import embedder_identity as identity_of
 from models.protocols import Vectors
@@ -31,7 +32,22 @@ _Key = tuple[str, str]  # tenant, collection
 RRF_K = 60  # Cormack, Clarke and Büttcher 2009: damps the lead of the first ranks
 POOL = 20  # chunks that each search gives to the fusion
 RETRY_S = 30.0  # a version that could not be read is tried again after this pause
+KEEP_BEFORE_S = 60.0  # for questions that began before a swap, in a shard that is ahead of the others
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """What the searches found, each best first, before it is fused."""
+
+    version: str
+    dense: tuple[ScoredChunk, ...]
+    lexical: tuple[ScoredChunk, ...]
+    pairs: tuple[ScoredChunk, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.dense and not self.lexical
 
 
 class Retriever:
@@ -41,17 +57,21 @@ class Retriever:
         self,
         settings: KnowledgeSettings,
         encoder: EncoderSettings,
+        shard: Shard = WHOLE,
         *,
         embedder_identity: str | None = None,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         threads: int = 2,
     ) -> None:
+        """shard: which part of every collection is held here, beside others that hold the rest."""
+        self._shard = shard
         self._store = KnowledgeStore(settings.root, Path(settings.copies))
         self._poll_interval_s = settings.poll_interval_s
         self._embedder_identity = embedder_identity or _identity(encoder)
         self._today = today
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
         self._open: dict[_Key, KnowledgeVersion] = {}
+        self._before: dict[_Key, tuple[KnowledgeVersion, float]] = {}  # → the version before, since when (monotonic)
         self._refused: dict[_Key, tuple[str, float]] = {}  # → what cannot be read, when it was tried (monotonic)
         self._loading = threading.Lock()
         self._stop = threading.Event()
@@ -89,6 +109,21 @@ class Retriever:
     ) -> Evidence:
         return await self._call(self._search, principal, collection, text, language, embedding, top_k)
 
+    async def candidates(
+        self,
+        principal: Principal,
+        collection: str,
+        text: str,
+        language: Language | None,
+        embedding: Vectors | None,
+        version: str | None = None,
+    ) -> Candidates:
+        """What this shard finds. version: the one to look in, while the shards beside it are not all at the same.
+
+        Raises `RoomUnavailableError` when that version is not held any more.
+        """
+        return await self._call(self._candidates, principal, collection, text, language, embedding, version)
+
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
@@ -116,6 +151,8 @@ class Retriever:
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_interval_s):
             for key in list(self._open):
+                if key in self._before and time.monotonic() - self._before[key][1] > KEEP_BEFORE_S:
+                    del self._before[key]
                 try:
                     self._follow(key, self._store.current_version(*key))
                 except (StoreError, OSError) as error:  # the pointer is damaged, or the store is away for a while
@@ -128,7 +165,10 @@ class Retriever:
             del self._open[key]
         elif published != self._open[key].name and not self._was_refused(key, published):
             try:
-                self._open[key] = self._load(key, published)
+                version = self._load(key, published)
+                if self._shard.count > 1:
+                    self._before[key] = (self._open[key], time.monotonic())
+                self._open[key] = version
                 self._refused.pop(key, None)
             except StoreError as error:
                 self._refuse(key, published, error)
@@ -145,7 +185,7 @@ class Retriever:
 
     def _load(self, key: _Key, published: str) -> KnowledgeVersion:
         held = self._open.get(key)
-        version = self._store.open(*key, published, held.segments if held else None)
+        version = self._store.open(*key, published, held.segments if held else None, self._shard)
         if version.embedder_identity != self._embedder_identity:
             raise StoreError(
                 f"version {published} was embedded with {version.embedder_identity}, the service runs "
@@ -165,30 +205,43 @@ class Retriever:
         embedding: Vectors | None,
         top_k: int,
     ) -> Evidence:
-        version = self._version_of(principal.tenant, collection)
-        found = self._search_in(version, principal, text, embedding, top_k, language)
-        return found if found.chunks else self._search_in(version, principal, text, embedding, top_k, None)
+        found = self._candidates(principal, collection, text, language, embedding)
+        if found.is_empty:
+            found = self._candidates(principal, collection, text, None, embedding)
+        return fused(found, top_k)
 
-    def _search_in(
+    def _candidates(
         self,
-        version: KnowledgeVersion,
         principal: Principal,
+        collection: str,
         text: str,
-        embedding: Vectors | None,
-        top_k: int,
         language: Language | None,
-    ) -> Evidence:
-        today = self._today()
-        lexical = version.search_lexical(text, POOL, principal.audiences, today, language)
-        if embedding is None:
-            return Evidence(version.id, tuple(_fuse([], lexical)[:top_k]), ())
-        dense = version.search_dense(embedding, POOL, principal.audiences, today, language)
-        pairs = version.search_questions(embedding, PAIRS, principal.audiences, today, language)
-        return Evidence(
-            version.id,
-            tuple(_fuse(dense, lexical)[:top_k]),
-            tuple(RetrievedChunk(pair.chunk, pair.score, similarity=pair.score) for pair in pairs),
-        )
+        embedding: Vectors | None,
+        version_id: str | None = None,
+    ) -> Candidates:
+        version = self._version_of(principal.tenant, collection)
+        if version_id is not None and version_id != version.id:
+            version = self._version_before((principal.tenant, collection), version_id)
+        seen_by = (principal.audiences, self._today(), language)
+        lexical = version.search_lexical(text, POOL, *seen_by)
+        dense = [] if embedding is None else version.search_dense(embedding, POOL, *seen_by)
+        pairs = [] if embedding is None else version.search_questions(embedding, PAIRS, *seen_by)
+        return Candidates(version.id, tuple(dense), tuple(lexical), tuple(pairs))
+
+    def _version_before(self, key: _Key, version_id: str) -> KnowledgeVersion:
+        version, _ = self._before.get(key, (None, 0.0))
+        if version is None or version.id != version_id:
+            raise RoomUnavailableError(f"the knowledge '{key[1]}' is not held as {version_id} here")
+        return version
+
+
+def fused(found: Candidates, top_k: int) -> Evidence:
+    """The best chunks of both searches, and the curated pairs whose questions are nearest."""
+    return Evidence(
+        found.version,
+        tuple(_fuse(found.dense, found.lexical)[:top_k]),
+        tuple(RetrievedChunk(pair.chunk, pair.score, similarity=pair.score) for pair in found.pairs),
+    )
 
 
 def _fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk]) -> list[RetrievedChunk]:

@@ -25,7 +25,13 @@ class Branch(BaseModel):
 class ReplicaSettings(Branch):
     """How a room runs when it is a deployment of its own."""
 
-    num_replicas: int = Field(1, ge=1, description="Replicas.")
+    num_replicas: int = Field(1, ge=1, description="Replicas; the least, where they scale.")
+    max_replicas: int | None = Field(
+        None, ge=1, description="Most replicas, which then scale by load; none: always num_replicas."
+    )
+    target_ongoing_requests: float = Field(
+        8, gt=0, description="Requests at work in a replica, on average, above which another is started."
+    )
     num_cpus: float = Field(0.1, ge=0, description="CPU cores reserved for each replica (a share for scheduling).")
     num_gpus: float = Field(0, ge=0, description="GPUs reserved for each replica.")
     max_ongoing_requests: int = Field(256, ge=1, description="Requests that one replica works on at once.")
@@ -77,6 +83,11 @@ class KnowledgeSettings(Branch):
         ".raydesk/knowledge-copies", description="Folder for what is fetched when the root is in object storage."
     )
     default_collection: str = Field("help", description="Collection of requests that name none.")
+    parts: int = Field(
+        1,
+        ge=1,
+        description="Parts that a collection is written in; placed as a deployment, each has a retriever of its own.",
+    )
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks for a new published version, seconds.")
 
 

@@ -130,6 +130,7 @@ def apply(
                 tenant=tenant,
                 collection=collection,
                 encoder=config,
+                parts=_parts(settings),
                 max_reject_share=max_reject_share,
                 concurrency=concurrency,
                 gpus_per_embedder=gpus,
@@ -356,7 +357,11 @@ def verify(
 
 
 def _store(settings: Path | None, root: str | None) -> KnowledgeStore:
-    return KnowledgeStore(_root(settings, root))
+    return KnowledgeStore(_root(settings, root), parts=_parts(settings))
+
+
+def _parts(settings: Path | None) -> int:
+    return int(_section(settings, "knowledge").get("parts", 1))
 
 
 def _current(store: KnowledgeStore, tenant: str, collection: str) -> str:

@@ -96,6 +96,7 @@ def ingest(
     collection: str,
     encoder: EncoderConfig,
     embedder_factory: EmbedderFactory | None = None,
+    parts: int = 1,
     max_reject_share: float = 0.2,
     concurrency: int = 1,
     gpus_per_embedder: float = 0.0,
@@ -105,13 +106,14 @@ def ingest(
     """Publishes what the paths hold as the collection's next version, in place of what earlier runs brought.
 
     What was put in by hand stays, and so does what was published of a file that cannot be read now. Where nothing has
-    changed, nothing is published. concurrency: embedders at work at once.
+    changed, nothing is published. concurrency: embedders at work at once. parts: see
+    `KnowledgeStore`.
 
     Raises `NothingToIngestError`, `TooManyRejectsError` (nothing is published) or another `IngestionError`.
     """
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     clock = _Clock()
-    store = KnowledgeStore(root)
+    store = KnowledgeStore(root, parts=parts)
     store.current_version(tenant, collection)  # a name that is none is said now, not after the work
     factory = embedder_factory or encoder.located().load
     with ray_session(concurrency), quiet_data(show_bars=sys.stderr.isatty() and progress is no_progress):

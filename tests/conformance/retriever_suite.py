@@ -54,10 +54,12 @@ CHUNKS = [
 ]
 
 
-def publish(root: Path, embedder_identity: str) -> None:
+def publish(root: Path, embedder_identity: str, parts: int = 1) -> None:
     vectors = EMBEDDER.embed_passages([one.text for one in CHUNKS])
     question_vectors = EMBEDDER.embed_queries([one.question for one in CHUNKS if one.question])
-    KnowledgeStore(root).publish(TENANT, "help", Changes(embedder_identity, CHUNKS, vectors, question_vectors))
+    KnowledgeStore(root, parts=parts).publish(
+        TENANT, "help", Changes(embedder_identity, CHUNKS, vectors, question_vectors)
+    )
 
 
 async def search(

@@ -157,7 +157,7 @@ async def test_a_room_that_hangs_is_waited_for_no_longer_than_the_deadline(retri
     await once_it_is_back(hasty.ping)
     with hanging("retriever"), pytest.raises(DeadlineExceededError):
         await hasty.version(PUBLIC, "help")
-    assert await retriever.version(PUBLIC, "help") == "v000001"
+    assert (await retriever.version(PUBLIC, "help")).startswith("v000001")
 
 
 async def test_more_calls_than_may_wait_are_refused_and_the_others_answered(
