@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 import structlog
 
 from deployments.answering.errors import RoomUnavailableError, UnknownCollectionError
+from deployments.answering.fusion import POOL, fuse
 from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import ScoredChunk
@@ -29,8 +30,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _Key = tuple[str, str]  # tenant, collection
 
-RRF_K = 60  # Cormack, Clarke and Büttcher 2009: damps the lead of the first ranks
-POOL = 20  # chunks that each search gives to the fusion
 RETRY_S = 30.0  # a version that could not be read is tried again after this pause
 KEEP_BEFORE_S = 60.0  # for questions that began before a swap, in a shard that is ahead of the others
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
@@ -239,25 +238,10 @@ def fused(found: Candidates, top_k: int) -> Evidence:
     """The best chunks of both searches, and the curated pairs whose questions are nearest."""
     return Evidence(
         found.version,
-        tuple(_fuse(found.dense, found.lexical)[:top_k]),
+        tuple(fuse(found.dense, found.lexical, top_k)),
         tuple(RetrievedChunk(pair.chunk, pair.score, similarity=pair.score) for pair in found.pairs),
     )
 
-
-def _fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk]) -> list[RetrievedChunk]:
-    """Reciprocal rank fusion: the two searches' scores do not compare, their ranks do."""
-    chunks = {found.chunk.id: found.chunk for found in (*dense, *lexical)}
-    similarity = {found.chunk.id: found.score for found in dense}
-    bm25 = {found.chunk.id: found.score for found in lexical}
-    fused = dict.fromkeys(chunks, 0.0)
-    for ranking in (dense, lexical):
-        for rank, found in enumerate(ranking):
-            fused[found.chunk.id] += 1.0 / (RRF_K + rank + 1)
-    order = sorted(fused, key=lambda chunk_id: (-fused[chunk_id], chunk_id))
-    return [
-        RetrievedChunk(chunks[chunk_id], fused[chunk_id], similarity.get(chunk_id), bm25.get(chunk_id))
-        for chunk_id in order
-    ]
 
 
 def _identity(encoder: EncoderSettings) -> str:

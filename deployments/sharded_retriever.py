@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from heapq import nlargest
 from typing import Protocol
 
+from deployments.answering.fusion import POOL
 from deployments.answering.types import Evidence, Language, Principal
-from deployments.retriever import PAIRS, POOL, Candidates, fused
+from deployments.retriever import PAIRS, Candidates, fused
 from ingestion.chunk import ScoredChunk
 from models.protocols import Vectors
 

@@ -49,4 +49,4 @@ class ScoredChunk:
     """A chunk found by one search. `score` compares only within that search."""
 
     chunk: Chunk
-    score: float  # dense: cosine similarity; lexical: BM25
+    score: float  # dense: cosine similarity; lexical: BM25 as a share of the most that the question could score, 0-1

@@ -1,4 +1,4 @@
-"""BM25 over chunks, by tantivy. Words are cut and stemmed before they get there; Chinese is segmented by rjieba.
+"""BM25 over chunks, by tantivy. Texts are cut beforehand: into stemmed words, Chinese into characters and their pairs.
 
 Several indexes searched as one: each by its own count takes a word for rare or common, so `shared_weights` says how far
 that is from the truth of all of them together.
@@ -9,33 +9,41 @@ from __future__ import annotations
 import math
 import re
 import threading
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import rjieba
 import tantivy
+
+from ingestion.language import CJK
 
 Field = Literal["words", "question"]
 
-_TOKEN = re.compile(r"[^\W_]+(?:[.'-][^\W_]+)*")
-_CJK = re.compile(r"[\u3400-\u9fff]")
+# "2.5" and "bank's" are one word, "out-of-network" is three: customers write it either way.
+_TOKEN = re.compile(r"[^\W_]+(?:[.'][^\W_]+)*")
+_RUN = re.compile(f"[{CJK}]+|[^{CJK}]+")
+_CJK = re.compile(f"[{CJK}]")
 # Of questions only: "How do I …" would find whatever else is asked that way.
 _STOP_WORDS = frozenset(
     (  # noqa: SIM905
         "a about am an and any are as at be been but by can could did do does for from get had has have hi hello how i "
         "if in into is it its just me my of on or our please shall should so than that the their them then there they "
-        "this to want was we were what when where which who why will with would you your i'm i'd i've it's what's "
-        "的 了 吗 呢 吧 啊 我 你 您 我们 你们 是 在 有 和 与 就 都 也 还 要 想 请 请问 怎么 怎样 怎么样 如何 什么 "
-        "哪 哪些 哪里 能 可以 会 这 那 个 一下 为什么 多少"
+        "this to want was we were what when where which who why will with would you your he her him his she "
+        "i'm i'd i've it's what's "
+        "的 了 吗 呢 吧 啊 我 你 您 我们 你们 是 在 有 和 与 就 都 也 还 要 想 请 请问 怎 么 怎么 怎样 如何 什 什么 为什 "
+        "哪 哪些 哪里 能 可以 会 这 那 个 一下 多少"
     ).split()
 )
-_MAX_QUERY_TERMS = 64  # of a pasted page only the beginning is searched for
+# Of one Chinese character against a pair: it finds what is said in other words (保修, 延保), and much besides.
+_CHARACTER_WEIGHT = 0.5
+_MAX_QUERY_TERMS = 96  # of a pasted page only the beginning is searched for: some 50 Chinese characters
+_K1 = 1.2  # of tantivy's BM25: a term that is said again and again comes to (_K1 + 1) times its idf
 _WRITER_BYTES = 50_000_000
 
 
 def tokens(text: str) -> list[str]:
-    """Lower-case words; Latin ones stemmed (Snowball English), Chinese ones segmented."""
+    """Lower-case words; Latin ones stemmed (Snowball English), Chinese ones as characters and pairs of neighbours."""
     return _stemmed(_words(text))
 
 
@@ -48,11 +56,12 @@ def query_terms(text: str) -> list[str]:
 
 def _words(text: str) -> list[str]:
     found: list[str] = []
-    for token in _TOKEN.findall(text.lower().replace("’", "'")):
-        if _CJK.search(token):
-            found.extend(word for word in rjieba.cut_for_search(token) if _TOKEN.fullmatch(word))
-        else:
-            found.append(token)
+    for token in _TOKEN.findall(unicodedata.normalize("NFKC", text).lower().replace("’", "'")):
+        for run in _RUN.findall(token):
+            if _CJK.match(run):
+                found.extend((*run, *(run[i : i + 2] for i in range(len(run) - 1))))
+            else:
+                found.append(run.strip(".'"))
     return found
 
 
@@ -80,7 +89,8 @@ class LexicalIndex:
         self, text: str, top_k: int, field: Field = "words", weights: Mapping[str, float] | None = None
     ) -> list[tuple[int, float]]:
         """(row, BM25 score), best first. weights: of the text's terms, where they are not to count alike (1.0)."""
-        terms = [self._term(field, term, (weights or {}).get(term, 1.0)) for term in query_terms(text)]
+        shared = weights or {}
+        terms = [self._term(field, term, term_weight(term) * shared.get(term, 1.0)) for term in query_terms(text)]
         if not terms:
             return []
         hits = self._searcher.search(tantivy.Query.boolean_query(terms), top_k).hits
@@ -90,6 +100,23 @@ class LexicalIndex:
     def _term(self, field: Field, term: str, weight: float) -> tuple[Any, Any]:
         query = tantivy.Query.term_query(self._index.schema, field, term)
         return tantivy.Occur.Should, query if weight == 1.0 else tantivy.Query.boost_query(query, weight)
+
+
+def term_weight(term: str) -> float:
+    """How much a term counts against others that are as rare."""
+    return _CHARACTER_WEIGHT if len(term) == 1 and _CJK.match(term) else 1.0
+
+
+def best_score(indexes: Sequence[LexicalIndex], text: str, field: Field = "words") -> float:
+    """What a row would score that is full of every term of the text, also of those that no row has; 0 without terms.
+
+    A score divided by it says how much of what was asked for was found, 0-1, whatever was asked for.
+    """
+    total = sum(index.doc_count for index in indexes)
+    return (_K1 + 1) * sum(
+        term_weight(term) * idf(total, sum(index.doc_freq(term, field) for index in indexes))
+        for term in query_terms(text)
+    )
 
 
 def shared_weights(indexes: Sequence[LexicalIndex], text: str, field: Field = "words") -> list[dict[str, float]]:
@@ -119,6 +146,11 @@ def idf_weights(doc_counts: Sequence[int], doc_freqs: Sequence[Mapping[str, int]
 def idf(doc_count: int, doc_freq: int) -> float:
     """How rare a term is, as tantivy's BM25 has it; above 0."""
     return math.log(1 + (doc_count - doc_freq + 0.5) / (doc_freq + 0.5))
+
+
+def searchable_text(title: str, heading_path: Sequence[str], text: str) -> str:
+    """What a chunk is found by. Its title counts twice: it tells siblings apart, whose texts say nearly the same."""
+    return " ".join((title, title, *heading_path, text))
 
 
 def build_lexical_index(folder: Path, texts: Iterable[tuple[str, str]]) -> None:

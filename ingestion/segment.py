@@ -23,7 +23,7 @@ from ingestion.chunk import Chunk, chunk_digest
 from ingestion.dense_index import DenseIndex, Selection, build_dense_index
 from ingestion.embedding import vector_key
 from ingestion.errors import CorruptVersionError, StoreError
-from ingestion.lexical_index import LexicalIndex, build_lexical_index
+from ingestion.lexical_index import LexicalIndex, build_lexical_index, searchable_text
 from models.protocols import Vectors
 
 CHUNKS_FILE = "chunks.parquet"
@@ -121,7 +121,7 @@ def _texts(table: pa.Table) -> Iterator[tuple[str, str]]:
     names = ["title", "heading_path", "text", "question"]
     for batch in table.select(names).to_batches(max_chunksize=10_000):
         for title, path, text, question in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-            yield " ".join((title, *path, text)), question
+            yield searchable_text(title, path, text), question
 
 
 # --- searching ---

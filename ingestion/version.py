@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from ingestion.chunk import Chunk, ScoredChunk
-from ingestion.lexical_index import Field, shared_weights
+from ingestion.lexical_index import Field, best_score, shared_weights
 from ingestion.segment import Mask, Segment, Visible
 from models.protocols import Vectors
 
@@ -80,13 +80,13 @@ class KnowledgeVersion:
     def search_lexical(
         self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
     ) -> list[ScoredChunk]:
-        """By BM25, passages and pairs alike."""
+        """By BM25, passages and pairs alike; a score is the share of the most that the text could score, 0-1."""
         return self._search_text(text, "words", top_k, audiences, today, language)
 
     def search_questions_text(
         self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
     ) -> list[ScoredChunk]:
-        """Curated pairs by the BM25 of their questions."""
+        """Curated pairs by the BM25 of their questions, as `search_lexical`."""
         return self._search_text(text, "question", top_k, audiences, today, language)
 
     def _search_text(
@@ -109,7 +109,9 @@ class KnowledgeVersion:
                     return seen[:top_k]
                 depth *= 4
 
-        return self._search(search, top_k, audiences, today, language)
+        found = self._search(search, top_k, audiences, today, language)
+        most = best_score(indexes, text, field)
+        return [ScoredChunk(hit.chunk, hit.score / most) for hit in found]
 
     def _search(
         self,

@@ -72,9 +72,9 @@ class RetrievedChunk:
     """A chunk with every score it got; a search that did not find it leaves None."""
 
     chunk: Chunk
-    score: float  # fused (RRF) rank score; compares only within one evidence
+    score: float  # fused (see fusion.py); compares only within one evidence
     similarity: float | None = None  # cosine of query and passage, -1..1
-    lexical_score: float | None = None  # BM25
+    lexical_score: float | None = None  # BM25 as a share of the most that the question could score, 0-1
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.lexical_index import LexicalIndex, build_lexical_index, idf, idf_weights, query_terms, shared_weights
+from ingestion.lexical_index import (
+    LexicalIndex,
+    best_score,
+    build_lexical_index,
+    idf,
+    idf_weights,
+    query_terms,
+    searchable_text,
+    shared_weights,
+    tokens,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -49,8 +59,8 @@ def test_a_weight_of_zero_leaves_a_term_without_effect(base: LexicalIndex) -> No
 
 
 def test_scores_grow_with_a_weight(base: LexicalIndex) -> None:
-    ((_, plain),) = base.search("退货", 1)
-    ((_, doubled),) = base.search("退货", 1, weights={"退货": 2.0})
+    ((_, plain),) = base.search("express", 1)
+    ((_, doubled),) = base.search("express", 1, weights={"express": 2.0})
     assert doubled == pytest.approx(2 * plain, rel=1e-5)
 
 
@@ -87,4 +97,70 @@ def test_an_index_of_one_text_is_heard_beside_a_large_one(tmp_path: Path) -> Non
 def test_weights_know_the_terms_that_are_searched_for(base: LexicalIndex) -> None:
     text = "How do I get express delivery 退货"
     (weights,) = shared_weights([base], text)
-    assert list(weights) == query_terms(text) == ["express", "deliveri", "退货"]
+    assert list(weights) == query_terms(text) == ["express", "deliveri", "退", "货", "退货"]
+
+
+# --- words ---
+
+
+def test_words_are_lower_case_and_stemmed() -> None:
+    assert tokens("Returning the Orders’ parcels") == ["return", "the", "order", "parcel"]
+
+
+def test_hyphens_part_words_and_points_do_not() -> None:
+    assert tokens("out-of-network: 2.5 percent") == tokens("Out of network 2.5 percent")
+    assert "2.5" in tokens("2.5 percent")
+
+
+def test_chinese_is_cut_into_characters_and_pairs() -> None:
+    assert tokens("退货费") == ["退", "货", "费", "退货", "货费"]
+    assert tokens("买Brio咖啡") == ["买", "brio", "咖", "啡", "咖啡"]
+
+
+def test_full_width_letters_are_letters() -> None:
+    assert tokens("ＡＰＰ１２") == ["app12"]
+
+
+def test_of_a_question_only_what_says_something_is_searched_for() -> None:
+    assert query_terms("How do I return it?") == ["return"]
+    assert query_terms("怎么退货") == ["退", "货", "么退", "退货"]
+    assert query_terms("who are you") == ["who", "are", "you"]  # nothing else is asked
+
+
+def test_other_words_for_the_same_are_found_by_their_characters(base: LexicalIndex) -> None:
+    assert rows(base.search("能退吗", 1)) == [4]
+
+
+def test_a_pair_counts_more_than_its_characters_apart(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "zh", ["保管费与修理费", "费用保修"])
+    assert rows(index.search("保修", 2)) == [1, 0]
+
+
+# --- titles and shares ---
+
+
+def test_a_title_tells_siblings_apart(tmp_path: Path) -> None:
+    text = "The monthly fee is waived. Ask us about the navy account, too."
+    siblings = [searchable_text(title, ("Fees",), text) for title in ("Lime account", "Navy account")]
+    assert rows(index_of(tmp_path / "siblings", siblings).search("navy fee", 2)) == [1, 0]
+
+
+def test_a_score_is_below_the_best_and_near_it_for_a_text_that_says_all_again_and_again(tmp_path: Path) -> None:
+    texts = ["express delivery " * 50, "express delivery of a parcel to a house far away", *BASE]
+    index = index_of(tmp_path / "repeated", texts)
+    shares = {
+        row: score / best_score([index], "express delivery") for row, score in index.search("express delivery", 9)
+    }
+    assert 0.9 < shares[0] < 1
+    assert 0.1 < shares[1] < shares[0]
+
+
+def test_what_no_row_has_lowers_the_share_of_all_others(base: LexicalIndex) -> None:
+    assert best_score([base], "express") < best_score([base], "express teleportation")
+    assert best_score([base], "，。") == 0
+
+
+def test_the_best_score_is_that_of_all_indexes_together(tmp_path: Path, base: LexicalIndex) -> None:
+    other = index_of(tmp_path / "other", ["Express trains"] * 5)
+    together = index_of(tmp_path / "together", [*BASE, *["Express trains"] * 5])
+    assert best_score([base, other], "express delivery") == pytest.approx(best_score([together], "express delivery"))
