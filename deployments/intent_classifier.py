@@ -13,8 +13,8 @@ from pathlib import Path
 
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Understanding
+from deployments.encoder import encoder_config
 from deployments.settings import EncoderSettings, IntentSettings
-from models.embedder import BertEmbedder
 from models.intent_head import LinearIntentHead
 from models.protocols import Embedder, IntentHead
 
@@ -31,7 +31,7 @@ class IntentClassifier:
         head: IntentHead | None = None,
     ) -> None:
         """Loads what the settings name, unless it is given: tests bring fakes."""
-        self._embedder = embedder or _load_embedder(encoder)
+        self._embedder = embedder or encoder_config(encoder).load()
         self._head = head or LinearIntentHead.load(Path(intents.head), self._embedder.identity)
         self._max_batch = encoder.max_batch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")  # the model uses its own threads
@@ -83,15 +83,3 @@ async def _settle(
     for (_, future), result in zip(batch, results, strict=True):
         if not future.done():
             future.set_result(result)
-
-
-def _load_embedder(settings: EncoderSettings) -> BertEmbedder:
-    return BertEmbedder(
-        settings.model,
-        query_prefix=settings.query_prefix,
-        passage_prefix=settings.passage_prefix,
-        pooling=settings.pooling,
-        max_tokens=settings.max_tokens,
-        precision=settings.precision,
-        threads=settings.threads,
-    )

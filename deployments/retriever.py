@@ -17,12 +17,12 @@ import structlog
 from deployments.answering.errors import RoomUnavailableError, UnknownCollectionError
 from deployments.answering.fusion import POOL, fuse
 from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk
+from deployments.encoder import encoder_config
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import ScoredChunk
 from ingestion.errors import StoreError
 from ingestion.store import WHOLE, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
-from models.embedder import embedder_identity as identity_of
 from models.protocols import Vectors
 
 log = structlog.get_logger(__name__)
@@ -66,7 +66,7 @@ class Retriever:
         self._shard = shard
         self._store = KnowledgeStore(settings.root, Path(settings.copies))
         self._poll_interval_s = settings.poll_interval_s
-        self._embedder_identity = embedder_identity or _identity(encoder)
+        self._embedder_identity = embedder_identity or encoder_config(encoder).identity()
         self._today = today
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
         self._open: dict[_Key, KnowledgeVersion] = {}
@@ -240,17 +240,4 @@ def fused(found: Candidates, top_k: int) -> Evidence:
         found.version,
         tuple(fuse(found.dense, found.lexical, top_k)),
         tuple(RetrievedChunk(pair.chunk, pair.score, similarity=pair.score) for pair in found.pairs),
-    )
-
-
-
-def _identity(encoder: EncoderSettings) -> str:
-    """Of the encoder that questions are embedded with: vectors of another one would be noise."""
-    return identity_of(
-        encoder.model,
-        query_prefix=encoder.query_prefix,
-        passage_prefix=encoder.passage_prefix,
-        pooling=encoder.pooling,
-        max_tokens=encoder.max_tokens,
-        precision=encoder.precision,
     )

@@ -19,12 +19,12 @@ from rich.table import Table
 
 from ingestion import edit
 from ingestion.document import Parsed, clean, read_details
-from ingestion.embedding import EncoderConfig
 from ingestion.errors import IngestionError, NothingToIngestError, TooManyRejectsError, UnknownVersionError
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.report import as_table, plan_as_table, rejects_as_lines
 from ingestion.sources import expand
 from ingestion.store import KnowledgeStore
+from models.embedder import EncoderConfig
 
 DEFAULT_ROOT = ".raydesk/knowledge"
 _DEFAULT = EncoderConfig()
@@ -129,7 +129,7 @@ def apply(
                 root=_root(settings, root),
                 tenant=tenant,
                 collection=collection,
-                encoder=config,
+                encoder=config.located(),
                 parts=_parts(settings),
                 max_reject_share=max_reject_share,
                 concurrency=concurrency,
@@ -171,7 +171,7 @@ def plan(
                 root=_root(settings, root),
                 tenant=tenant,
                 collection=collection,
-                encoder=config,
+                encoder=config.located(),
                 progress=stages.tell,
             )
     _show(plan_as_table(made))

@@ -1,76 +1,132 @@
-"""Chunks to vectors on Ray: a pool of embedders, each loaded once in a process of its own."""
+"""Chunks to vectors in bulk: by a pool of embedders on Ray, each in a process of its own, or here if they are few."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
-from functools import partial
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-import ray
-import ray.data
-from ray.exceptions import RayError, RayTaskError
+from numpy.typing import NDArray
 
 from ingestion.chunk import Chunk
-from ingestion.embedding import EmbedChunks, EmbedderFactory, embedding_text, identity_of
+from ingestion.embedding import embed_texts, embedding_text, load, vector_key
 from ingestion.errors import EmbedderError
+from ingestion.language import width
 from ingestion.progress import Progress
-from models.protocols import Embedder, Vectors
+from ingestion.ray_session import RaySession
+from ingestion.vectors import VectorBatch, VectorTable, VectorWork
+from models.protocols import EmbedderRecipe, Vectors
 
-VectorPairs = dict[str, tuple[Vectors, Vectors]]  # chunk id → (vector, question vector)
+Columns = dict[str, NDArray[Any]]
 
-_BATCH = 64
-_NICENESS = 10
-_IDENTITY_CPUS = 0.5  # beside a running application there may be little left
-_COLUMNS = ("id", "vector", "question_vector")
+_FEW = 128  # chunks that are embedded here: 6 s on two cores, in which a pool would not have started
+_BATCH, _GPU_BATCH = 64, 1024  # chunks, so that a killed run loses a few seconds of work
+_NICENESS = 10  # customers who are answered on the same machine go first
 
 
-def start_identity(factory: EmbedderFactory) -> Any:
-    """Begins to find out the embedder's identity, beside other work; `fetch_identity` waits for it."""
-    return ray.remote(num_cpus=_IDENTITY_CPUS)(identity_of).remote(factory)
+@dataclass(frozen=True, slots=True)
+class Pool:
+    concurrency: int = 1  # embedders at work at once
+    gpus: float = 0.0  # of each; 0 embeds on the CPU
+
+    @property
+    def batch(self) -> int:
+        return _GPU_BATCH if self.gpus else _BATCH
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    key: str
+    text: str
+    question: str
 
 
 def embed(
-    chunks: Sequence[Chunk], factory: EmbedderFactory, concurrency: int, gpus: float, progress: Progress
-) -> VectorPairs:
-    progress("embed", 0, len(chunks))
-    if not chunks:
-        return {}
-    items = [{"id": chunk.id, "text": embedding_text(chunk), "question": chunk.question} for chunk in chunks]
-    embedded = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / _BATCH)).map_batches(
-        EmbedChunks,
-        fn_constructor_args=(partial(_load_politely, factory),),
-        batch_size=_BATCH,
-        compute=ray.data.ActorPoolStrategy(size=concurrency),
+    chunks: Sequence[Chunk],
+    encoder: EmbedderRecipe,
+    table: VectorTable,
+    work: VectorWork,
+    *,
+    pool: Pool,
+    session: RaySession,
+    progress: Progress,
+) -> int:
+    """Fills the table with the chunks' vectors: what an earlier run left in `work`, and new ones, which go there, too.
+
+    Returns how many were embedded. Raises `EmbedderError`.
+    """
+    wanted = {vector_key(chunk): chunk for chunk in chunks}
+    for batch in work.read():
+        table.fill(batch)
+    missing = [_Text(key, embedding_text(chunk), chunk.question) for key, chunk in wanted.items() if key not in table]
+    done = len(wanted) - len(missing)
+    progress("embed", done, len(wanted))
+    if not missing:
+        return 0
+    # Alike ones together, since a batch is padded to its longest; the longest first, so that all finish together.
+    missing.sort(key=lambda each: width(each.text), reverse=True)
+    here = len(missing) <= _FEW and not pool.gpus
+    for batch in _embed_here(missing, encoder) if here else _embed_on_ray(missing, encoder, pool, session):
+        work.add(batch)
+        table.fill(batch)
+        done += len(batch.keys)
+        progress("embed", done, len(wanted))
+    return len(missing)
+
+
+def _embed_here(texts: Sequence[_Text], encoder: EmbedderRecipe) -> Iterator[VectorBatch]:
+    embedder = load(encoder)
+    for start in range(0, len(texts), _BATCH):
+        part = texts[start : start + _BATCH]
+        vectors = embed_texts(embedder, [each.text for each in part], [each.question for each in part])
+        yield VectorBatch([each.key for each in part], *vectors)
+
+
+def _embed_on_ray(
+    texts: Sequence[_Text], encoder: EmbedderRecipe, pool: Pool, session: RaySession
+) -> Iterator[VectorBatch]:
+    session.start()
+    import ray.data  # here, because it takes seconds
+    from ray.exceptions import RayError
+
+    blocks = ray.data.from_arrow([_block(texts[at : at + pool.batch]) for at in range(0, len(texts), pool.batch)])
+    blocks.context.execution_options.preserve_order = False  # keys tell them apart
+    embedded = blocks.map_batches(
+        _Worker,
+        fn_constructor_args=(encoder,),
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(size=pool.concurrency),
         num_cpus=1,
-        num_gpus=gpus or None,
+        num_gpus=pool.gpus or None,
     )
-    vectors: VectorPairs = {}
     try:
         for batch in embedded.iter_batches(batch_size=None, batch_format="numpy"):
-            for key, vector, question_vector in zip(*(batch[name] for name in _COLUMNS), strict=True):
-                vectors[str(key)] = (vector, question_vector)
-            progress("embed", len(vectors), len(chunks))
+            yield VectorBatch(batch["key"].tolist(), batch["vector"], batch["question_vector"])
     except RayError as error:
-        raise _embedder_error(error) from error
-    return vectors
+        raise _without_traceback(error) from error
 
 
-def _load_politely(factory: EmbedderFactory) -> Embedder:
-    """In the embedder's own process: customers who are answered on the same machine go first."""
-    os.nice(_NICENESS)
-    return factory()
+def _block(texts: Sequence[_Text]) -> Any:
+    import pyarrow as pa
+
+    return pa.Table.from_pydict({name: [getattr(each, name) for each in texts] for name in _Text.__slots__})
 
 
-def fetch_identity(reference: Any) -> str:
-    try:
-        return cast(str, ray.get(reference))
-    except RayError as error:
-        raise _embedder_error(error) from error
+class _Worker:
+    """Batches with the columns key, text and question to batches with key, vector and question_vector."""
+
+    def __init__(self, encoder: EmbedderRecipe) -> None:
+        os.nice(_NICENESS)
+        self._embedder = encoder.load()
+
+    def __call__(self, batch: Columns) -> dict[str, NDArray[Any] | Vectors]:
+        vectors, question_vectors = embed_texts(self._embedder, batch["text"].tolist(), batch["question"].tolist())
+        return {"key": batch["key"], "vector": vectors, "question_vector": question_vectors}
 
 
-def _embedder_error(error: RayError) -> EmbedderError:
-    """Without Ray's traceback, which stays in the cause."""
-    reason = error.cause if isinstance(error, RayTaskError) else error
-    return EmbedderError(f"the encoder failed: {reason}")
+def _without_traceback(error: Exception) -> EmbedderError:
+    """Ray's traceback stays in the cause."""
+    from ray.exceptions import RayTaskError
+
+    return EmbedderError(f"the encoder failed: {error.cause if isinstance(error, RayTaskError) else error}")

@@ -79,6 +79,7 @@ class LocalFiles:
     def write(self, path: str, content: bytes) -> None:
         target = self._root / path
         draft = target.with_name(f".{target.name}-{uuid.uuid4().hex}")
+        target.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content)
         _sync(draft)
         draft.replace(target)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,29 +14,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray.data
 
 from ingestion import rows
 from ingestion.chunk import Chunk
 from ingestion.difference import Difference, StoredChunk, compare
-from ingestion.embedder_pool import VectorPairs, embed, fetch_identity, start_identity
-from ingestion.embedding import Columns, EmbedderFactory, EncoderConfig, vector_key
+from ingestion.embedder_pool import Columns, Pool, embed
+from ingestion.embedding import identity_of, vector_key
 from ingestion.errors import (
     CorruptVersionError,
     NothingToIngestError,
     TooManyRejectsError,
     UnknownVersionError,
 )
+from ingestion.files import open_files
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.progress import Progress, no_progress
-from ingestion.ray_session import quiet_data, ray_session
+from ingestion.ray_session import RaySession
 from ingestion.report import IngestReport, Plan, reject_share
 from ingestion.sources import SourceFile, expand
 from ingestion.store import Changes, KnowledgeStore, Manifest
-from models.protocols import Vectors
+from ingestion.vectors import VectorBatch, VectorTable, VectorWork
+from models.protocols import EmbedderRecipe
 
 _FILES_PER_TASK = 32  # each task starts a child process: 0.2 s
 _READ_CPUS = 0.5  # beside a running application there may be little left
+_FEW_BYTES = 8_000_000  # are read here: Ray would take longer to start
 _READ_TASKS = 4  # at least, so that few files are read beside one another, too
 
 
@@ -60,17 +62,15 @@ def plan(
     root: str | Path,
     tenant: str,
     collection: str,
-    encoder: EncoderConfig,
-    embedder_factory: EmbedderFactory | None = None,
+    encoder: EmbedderRecipe,
     limits: Limits | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
     """What `ingest` would change. Reads everything, embeds and publishes nothing."""
     store = KnowledgeStore(root)
     store.current_version(tenant, collection)
-    factory = embedder_factory or encoder.located().load
-    with ray_session(1), quiet_data(show_bars=False):
-        survey = _survey(store, paths, tenant, collection, factory, limits, progress, _Clock())
+    with RaySession(1) as session:
+        survey = _survey(store, paths, tenant, collection, encoder, limits, session, progress, _Clock())
     published = survey.published
     speed = _embedding_speed(store, published) if published else None
     return Plan(
@@ -94,8 +94,7 @@ def ingest(
     root: str | Path,
     tenant: str,
     collection: str,
-    encoder: EncoderConfig,
-    embedder_factory: EmbedderFactory | None = None,
+    encoder: EmbedderRecipe,
     parts: int = 1,
     max_reject_share: float = 0.2,
     concurrency: int = 1,
@@ -115,13 +114,15 @@ def ingest(
     clock = _Clock()
     store = KnowledgeStore(root, parts=parts)
     store.current_version(tenant, collection)  # a name that is none is said now, not after the work
-    factory = embedder_factory or encoder.located().load
-    with ray_session(concurrency), quiet_data(show_bars=sys.stderr.isatty() and progress is no_progress):
-        survey = _survey(store, paths, tenant, collection, factory, limits, progress, clock)
+    with RaySession(concurrency, show_bars=sys.stderr.isatty() and progress is no_progress) as session:
+        survey = _survey(store, paths, tenant, collection, encoder, limits, session, progress, clock)
         _check(survey.found, max_reject_share)
+        found, difference = survey.found, survey.difference
+        vectors = VectorTable(vector_key(chunk) for chunk in difference.added)
+        work = VectorWork(open_files(root), f"{tenant}/{collection}", survey.identity)
+        pool = Pool(concurrency, gpus_per_embedder)
         with clock.stage("embed"):
-            embedded = embed(survey.missing, factory, concurrency, gpus_per_embedder, progress)
-    found, difference = survey.found, survey.difference
+            embedded = embed(survey.missing, encoder, vectors, work, pool=pool, session=session, progress=progress)
     pairs = sum(chunk.kind == "qa" for chunk in found.chunks)
     report = IngestReport(
         tenant=tenant,
@@ -139,16 +140,18 @@ def ingest(
         deleted_documents=difference.deleted_documents,
         kept_documents=difference.kept_documents,
         reused_vectors=len(found.chunks) - len(survey.missing),
-        embedded=len(survey.missing),
+        embedded=embedded,
         rejects=tuple(found.rejects),
         notes=survey.notes,
         seconds=clock.seconds,
     )
     if survey.base is not None and difference.is_empty:
+        work.clear()
         return replace(report, notes=(*report.notes, "nothing has changed, so nothing was published"))
     with clock.stage("publish"):
         progress("publish", 0, None)
-        version = store.publish(tenant, collection, _changes(store, survey, embedded, report))
+        version = store.publish(tenant, collection, _changes(store, survey, vectors, report))
+        work.clear()
     return replace(report, version=version, seconds={**clock.seconds, "total": clock.total_s})
 
 
@@ -157,17 +160,16 @@ def _survey(
     paths: Sequence[Path],
     tenant: str,
     collection: str,
-    factory: EmbedderFactory,
+    encoder: EmbedderRecipe,
     limits: Limits | None,
+    session: RaySession,
     progress: Progress,
     clock: _Clock,
 ) -> _Survey:
     files = expand(paths)
-    identity_ref = start_identity(factory)  # while the files are read
     with clock.stage("read"):
-        found = rows.gather(_read(files, collection, limits or Limits(), progress))
-    with clock.stage("load encoder"):
-        identity = fetch_identity(identity_ref)
+        identity = identity_of(encoder)
+        found = rows.gather(_read(files, collection, limits or Limits(), session, progress))
     with clock.stage("compare"):
         published, notes = _published(store, tenant, collection)
         stored = _stored_chunks(store, published)
@@ -211,24 +213,42 @@ def _embedding_speed(store: KnowledgeStore, published: Manifest) -> float | None
 # --- files to chunks ---
 
 
-def _read(files: Sequence[SourceFile], collection: str, limits: Limits, progress: Progress) -> Iterator[rows.Row]:
+def _read(
+    files: Sequence[SourceFile], collection: str, limits: Limits, session: RaySession, progress: Progress
+) -> Iterator[rows.Row]:
     """Rows of chunks and rejects, in the order of the files."""
-    if not files:
-        return
-    items = [{"file": number, "path": str(file.path), "name": file.name} for number, file in enumerate(files)]
-    tasks = min(len(files), max(_READ_TASKS, math.ceil(len(files) / _FILES_PER_TASK)))
-    read = (
-        ray.data.from_items(items, override_num_blocks=tasks)
-        .map_batches(partial(_parse_files, limits=limits), batch_size=None, num_cpus=_READ_CPUS)
-        .flat_map(partial(rows.split_row, collection=collection), num_cpus=_READ_CPUS)
-    )
+    few = len(files) <= _FILES_PER_TASK and sum(file.path.stat().st_size for file in files) <= _FEW_BYTES
+    found = _read_here(files, collection, limits) if few else _read_on_ray(files, collection, limits, session)
     done: set[int] = set()
     progress("read", 0, len(files))
-    for row in read.iter_rows():
+    for row in found:
         if row["file"] not in done:
             done.add(row["file"])
             progress("read", len(done), len(files))
         yield row
+
+
+def _read_here(files: Sequence[SourceFile], collection: str, limits: Limits) -> Iterator[rows.Row]:
+    with IsolatedParser(limits) as parser:
+        for number, file in enumerate(files):
+            for row in rows.of_parsed(number, parser.parse(file)):
+                yield from rows.split_row(row, collection)
+
+
+def _read_on_ray(
+    files: Sequence[SourceFile], collection: str, limits: Limits, session: RaySession
+) -> Iterator[rows.Row]:
+    session.start()
+    import ray.data  # here, because it takes seconds
+
+    items = [{"file": number, "path": str(file.path), "name": file.name} for number, file in enumerate(files)]
+    tasks = min(len(files), max(_READ_TASKS, math.ceil(len(files) / _FILES_PER_TASK)))
+    yield from (
+        ray.data.from_items(items, override_num_blocks=tasks)
+        .map_batches(partial(_parse_files, limits=limits), batch_size=None, num_cpus=_READ_CPUS)
+        .flat_map(partial(rows.split_row, collection=collection), num_cpus=_READ_CPUS)
+        .iter_rows()
+    )
 
 
 def _parse_files(batch: Columns, limits: Limits) -> Iterator[dict[str, list[Any]]]:
@@ -256,31 +276,25 @@ def _check(found: rows.Gathered, max_reject_share: float) -> None:
 # --- vectors to a version ---
 
 
-def _changes(store: KnowledgeStore, survey: _Survey, embedded: VectorPairs, report: IngestReport) -> Changes:
+def _changes(store: KnowledgeStore, survey: _Survey, vectors: VectorTable, report: IngestReport) -> Changes:
     """With the vectors that were made now, and for texts that were there before, those that are stored."""
     added = survey.difference.added
-    vectors = {vector_key(chunk): embedded[chunk.id] for chunk in survey.missing}
     if survey.base is not None:
-        known = frozenset(vector_key(chunk) for chunk in added) - vectors.keys()
-        vectors |= store.stored_vectors(report.tenant, report.collection, survey.base.version, known)
-    pairs = [chunk for chunk in added if chunk.kind == "qa"]
-    dim = survey.base.dim if survey.base else len(next(iter(vectors.values()))[0])
+        known = {key for key in map(vector_key, added) if key not in vectors}
+        stored = store.stored_vectors(report.tenant, report.collection, survey.base.version, known)
+        pairs = np.array(list(stored.values()), dtype=np.float32).reshape(len(stored), 2, survey.base.dim)
+        vectors.fill(VectorBatch(list(stored), pairs[:, 0], pairs[:, 1]))
+    chunk_vectors, question_vectors = vectors.of(added, dim=survey.base.dim if survey.base else 0)
     return Changes(
         embedder_identity=survey.identity,
         added=added,
-        vectors=_rows(dim, (vectors[vector_key(chunk)][0] for chunk in added)),
-        question_vectors=_rows(dim, (vectors[vector_key(chunk)][1] for chunk in pairs)),
+        vectors=chunk_vectors,
+        question_vectors=question_vectors,
         removed=survey.difference.removed,
         replaces_all=survey.base is None,
         report=report.to_json(),
         rejects=[asdict(reject) for reject in report.rejects],
     )
-
-
-def _rows(dim: int, vectors: Iterable[Vectors]) -> Vectors:
-    """(n, dim), of any number of vectors."""
-    matrix: Vectors = np.array(list(vectors), dtype=np.float32).reshape(-1, dim)
-    return matrix
 
 
 class _Clock:

@@ -7,19 +7,44 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import ray
-from ray.data import DataContext
+from types import TracebackType
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # texts and vectors in flight; Ray would take a third of the memory
 _SHORT = Path("/tmp")  # noqa: S108 - unix sockets have paths of at most 107 characters; TMPDIR may be long
 
 
+class RaySession:
+    """Use as a context manager. Ray takes seconds to import and to start, so that is done when it is first needed."""
+
+    def __init__(self, concurrency: int, show_bars: bool = False) -> None:
+        """concurrency: embedders at work at once. show_bars: Ray Data's own, on stderr."""
+        self._concurrency = concurrency
+        self._show_bars = show_bars
+        self._stack = ExitStack()
+        self._started = False
+
+    def __enter__(self) -> RaySession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        if not self._started:
+            self._stack.enter_context(ray_session(self._concurrency))
+            self._stack.enter_context(quiet_data(self._show_bars))
+            self._started = True
+
+
 @contextmanager
 def ray_session(concurrency: int) -> Iterator[None]:
     """Joins the Ray of this process, then that of RAY_ADDRESS; ends only what it began."""
+    import ray
+
     if ray.is_initialized():
         yield
         return
@@ -30,12 +55,6 @@ def ray_session(concurrency: int) -> Iterator[None]:
         finally:
             ray.shutdown()
         return
-    with _own_ray(concurrency):
-        yield
-
-
-@contextmanager
-def _own_ray(concurrency: int) -> Iterator[None]:
     folder = tempfile.mkdtemp(prefix="rd-", dir=_SHORT if _SHORT.is_dir() else None)
     try:
         ray.init(
@@ -57,6 +76,8 @@ def _own_ray(concurrency: int) -> Iterator[None]:
 @contextmanager
 def quiet_data(show_bars: bool) -> Iterator[None]:
     """Ray Data's own bars and plans only where somebody sits; our progress is told by stages."""
+    from ray.data import DataContext
+
     context, logger = DataContext.get_current(), logging.getLogger("ray.data")
     options = context.execution_options
     before = context.enable_progress_bars, context.print_on_execution_start, options.preserve_order, logger.level

@@ -11,6 +11,7 @@ import asyncio
 import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -76,6 +77,19 @@ class HashEmbedder:
                 row[0] = norm = 1.0
             row /= norm
         return vectors
+
+
+@dataclass(frozen=True, slots=True)
+class HashEncoder:
+    """The recipe of a `HashEmbedder`."""
+
+    dim: int = 64
+
+    def identity(self) -> str:
+        return self.load().identity
+
+    def load(self) -> HashEmbedder:
+        return HashEmbedder(self.dim)
 
 
 class KeywordIntentHead:

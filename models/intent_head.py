@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from models.embedder import EncoderConfig, ModelLoadError
 from models.protocols import OUT_OF_SCOPE, Embedder, IntentPrediction, Vectors
 
 Floats = NDArray[np.float32]
@@ -297,20 +298,18 @@ def _read_intent(intent: object, place: str) -> tuple[str, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    from models.embedder import BertEmbedder, ModelLoadError  # here, because torch takes seconds to import
-
     try:
         examples = load_examples(options.intents)
         print(f"{sum(map(len, examples.values()))} examples of {len(examples)} intents", flush=True)
-        embedder = BertEmbedder(
-            options.encoder,
+        embedder = EncoderConfig(
+            model=options.encoder,
             query_prefix=options.query_prefix,
             passage_prefix=options.passage_prefix,
             pooling=options.pooling,
             max_tokens=options.max_tokens,
             precision=options.precision,
             threads=options.threads,
-        )
+        ).load()
         print(f"encoder {embedder.identity} loaded; training", flush=True)
         train_intent_head(embedder, examples, options.seed).save(options.out)
     except (IntentDataError, ModelLoadError) as error:
@@ -321,6 +320,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    defaults = EncoderConfig("")
     parser = argparse.ArgumentParser(
         prog="python -m models.intent_head",
         description="Train the intent head on a company's examples. Give the encoder's options as the application "
@@ -329,11 +329,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--intents", type=Path, required=True, help="intents.yaml: intents: [{name, examples}]")
     parser.add_argument("--encoder", required=True, help="encoder folder, or its id on the Hugging Face hub")
     parser.add_argument("--out", type=Path, required=True, help="folder to write the head to")
-    parser.add_argument("--query-prefix", default="query: ", help="put before questions (default: %(default)r)")
-    parser.add_argument("--passage-prefix", default="passage: ", help="put before passages (default: %(default)r)")
-    parser.add_argument("--pooling", choices=["mean", "cls"], default="mean")
-    parser.add_argument("--max-tokens", type=int, default=512, help="longer texts are cut (default: %(default)s)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument(
+        "--query-prefix", default=defaults.query_prefix, help="put before questions (default: %(default)r)"
+    )
+    parser.add_argument(
+        "--passage-prefix", default=defaults.passage_prefix, help="put before passages (default: %(default)r)"
+    )
+    parser.add_argument("--pooling", choices=["mean", "cls"], default=defaults.pooling)
+    parser.add_argument(
+        "--max-tokens", type=int, default=defaults.max_tokens, help="longer texts are cut (default: %(default)s)"
+    )
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default=defaults.precision)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the cross-validation's split (default: %(default)s)")
     return parser

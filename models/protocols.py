@@ -35,6 +35,16 @@ class Embedder(Protocol):
         """(n,) passages to (n, dim) float32, L2-normalised. Empty input gives shape (0, dim)."""
 
 
+class EmbedderRecipe(Protocol):
+    """An embedder that is not loaded yet. It is a value: pickled, it makes the same embedder in another process."""
+
+    def identity(self) -> str:
+        """Of the embedder that `load` gives, without loading it."""
+
+    def load(self) -> Embedder:
+        """May take seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class IntentPrediction:
     """What the customer wants, with a calibrated probability."""

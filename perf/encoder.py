@@ -20,7 +20,7 @@ import numpy as np
 
 from deployments.answering.rules import load_rules
 from models.bundled import ensure_encoder
-from models.embedder import BertEmbedder
+from models.embedder import BertEmbedder, EncoderConfig
 from models.intent_head import load_examples, train_intent_head
 from models.protocols import OUT_OF_SCOPE
 from perf.provenance import provenance
@@ -193,8 +193,10 @@ def main() -> None:
     speeds = []
     for precision in ("fp32", "bf16"):
         for threads in (1, 2):
-            speeds.append(measure_speed(BertEmbedder(model, precision=precision, threads=threads), precision, threads))
-    embedder = BertEmbedder(model, precision=options.precision, threads=2)
+            speeds.append(
+                measure_speed(EncoderConfig(model, precision=precision, threads=threads).load(), precision, threads)
+            )
+    embedder = EncoderConfig(model, precision=options.precision, threads=2).load()
     train = trainers(embedder)
     scores: list[IntentScore] = []
     if _BANKING77.is_file():

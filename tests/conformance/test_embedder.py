@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from models.embedder import BertEmbedder, ModelLoadError, _fingerprint
+from models.embedder import BertEmbedder, EncoderConfig, ModelLoadError
 from models.fakes import HashEmbedder
 from models.protocols import Embedder
 
@@ -29,7 +31,7 @@ def embedder(request: pytest.FixtureRequest) -> Embedder:
         bert: Embedder = request.getfixturevalue("bert")
         return bert
     folder: Path = request.getfixturevalue("bundled_encoder")
-    return BertEmbedder(str(folder), precision="bf16")
+    return EncoderConfig(str(folder), precision="bf16").load()
 
 
 def test_vectors_are_float32_units(embedder: Embedder) -> None:
@@ -72,12 +74,33 @@ def test_identity_is_stable_and_tells_embedders_apart(embedder: Embedder) -> Non
     assert embedder.identity != HashEmbedder(embedder.dim + 1).identity
 
 
-def test_bert_identity_covers_weights_and_recipe(bundled_encoder: Path) -> None:
-    recipe = ("mean", "query: ", "passage: ", "512", "fp32")
-    others = [(*recipe[:n], "other", *recipe[n + 1 :]) for n in range(len(recipe))]
-    prints = {_fingerprint(bundled_encoder, each) for each in (recipe, *others)}
-    assert len(prints) == 6
-    assert _fingerprint(bundled_encoder, recipe) in prints
+@pytest.fixture
+def bundled_copy(bundled_encoder: Path, tmp_path: Path) -> Path:
+    """Of the same name, with one other byte in its weights."""
+    copy = tmp_path / bundled_encoder.name
+    shutil.copytree(bundled_encoder, copy)
+    with (copy / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, 2)
+        last = weights.read(1)[0]
+        weights.seek(-1, 2)
+        weights.write(bytes([last ^ 1]))
+    return copy
+
+
+def test_bert_identity_is_known_without_loading_and_covers_weights_and_recipe(
+    bundled_encoder: Path, bundled_copy: Path, bert: BertEmbedder
+) -> None:
+    config = EncoderConfig(str(bundled_encoder))
+    others = [
+        replace(config, query_prefix=""),
+        replace(config, passage_prefix=""),
+        replace(config, pooling="cls"),
+        replace(config, max_tokens=128),
+        replace(config, precision="bf16"),
+        EncoderConfig(str(bundled_copy)),
+    ]
+    assert len({each.identity() for each in (config, *others)}) == 7
+    assert replace(config, threads=2).identity() == config.identity() == bert.identity
 
 
 def test_bert_knows_meaning_across_languages(bert: BertEmbedder) -> None:
@@ -88,8 +111,8 @@ def test_bert_knows_meaning_across_languages(bert: BertEmbedder) -> None:
 
 def test_bert_errors_say_what_to_do(bundled_encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelLoadError, match="512 positions"):
-        BertEmbedder(str(bundled_encoder), max_tokens=513)
+        EncoderConfig(str(bundled_encoder), max_tokens=513).load()
     with pytest.raises(ModelLoadError, match="neither a folder nor a model id"):
-        BertEmbedder(str(tmp_path / "no" / "such" / "folder"))
+        EncoderConfig(str(tmp_path / "no" / "such" / "folder")).load()
     with pytest.raises(ModelLoadError, match=r"no config\.json"):
-        BertEmbedder(str(tmp_path))
+        EncoderConfig(str(tmp_path)).load()

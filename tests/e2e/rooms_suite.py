@@ -26,12 +26,12 @@ from deployments.answering.errors import (
 )
 from deployments.answering.types import CacheScope
 from deployments.app import turn_log_of
+from deployments.encoder import encoder_config
 from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteRetriever, RemoteTurnLog
 from deployments.settings import AppSettings, load_settings
-from models.embedder import embedder_identity
 from tests.conformance.cache_suite import QUESTION, CacheSuite, answer, scope, vector
 from tests.conformance.classifier_suite import ClassifierSuite
-from tests.conformance.retriever_suite import PUBLIC, RetrieverSuite, ids, publish, search
+from tests.conformance.retriever_suite import PUBLIC, RetrieverSuite, publish, search
 from tests.conformance.turn_log_suite import TurnLogSuite, row, tenant
 from tests.e2e.conftest import ROOT, Desk
 
@@ -53,16 +53,7 @@ def settings() -> AppSettings:
 @pytest.fixture(scope="session")
 def knowledge(settings: AppSettings) -> None:
     """Vectors of the fake embedder under the name of the encoder: a retriever looks at the name, and embeds nothing."""
-    encoder = settings.encoder
-    identity = embedder_identity(
-        encoder.model,
-        query_prefix=encoder.query_prefix,
-        passage_prefix=encoder.passage_prefix,
-        pooling=encoder.pooling,
-        max_tokens=encoder.max_tokens,
-        precision=encoder.precision,
-    )
-    publish(Path(settings.knowledge.root), identity)
+    publish(Path(settings.knowledge.root), encoder_config(settings.encoder).identity())
 
 
 @pytest.fixture
@@ -172,27 +163,35 @@ async def test_more_calls_than_may_wait_are_refused_and_the_others_answered(
     assert {type(one) for one in came} == {type(None), OverloadedError}
 
 
-async def test_whoever_waits_on_a_room_that_is_killed_hears_of_it(retriever: RemoteRetriever) -> None:
-    async def found() -> str:
-        return ids(await search(retriever, "how to descale the espresso machine " * 50))[0]
-
-    calls = [asyncio.create_task(found()) for _ in range(256)]
-    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)  # the room is at work
-    replica("retriever").signal(signal.SIGKILL)
+async def test_who_waits_on_a_room_that_is_killed_hears_of_it_and_what_it_confirmed_is_kept(
+    turn_log: RemoteTurnLog, tenant: str
+) -> None:
+    batches = [[row(f"{batch}-{number}", tenant) for number in range(250)] for batch in range(40)]
+    process = replica("turn_log")
+    calls = [asyncio.create_task(turn_log.append(batch)) for batch in batches]
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)  # it is at work, and writes one after the other
+    process.signal(signal.SIGKILL)
     came = await asyncio.gather(*calls, return_exceptions=True)
-    assert {one if isinstance(one, str) else type(one) for one in came} == {"descale", RoomUnavailableError}
-    assert await once_it_is_back(found) == "descale"
+    assert {type(one) for one in came} == {type(None), RoomUnavailableError}
+
+    confirmed = 250 * sum(one is None for one in came)
+    assert await once_it_is_back(lambda: turn_log.count(tenant)) >= confirmed
+    await turn_log.append([one for batch in batches for one in batch])  # as whoever was refused does
+    assert await turn_log.count(tenant) == 250 * 40
 
 
-async def test_a_killed_room_is_replaced_and_what_it_had_stored_is_there(
-    cache: RemoteCache, turn_log: RemoteTurnLog, scope: CacheScope, tenant: str
+async def test_a_cache_that_is_killed_is_replaced_and_knows_what_was_stored(
+    cache: RemoteCache, scope: CacheScope
 ) -> None:
     await cache.put(scope, "q", vector(), answer())
-    await turn_log.append([row("a", tenant)])
-    for room in ("semantic_cache", "turn_log"):
-        replica(room).signal(signal.SIGKILL)
+    replica("semantic_cache").signal(signal.SIGKILL)
     hit = await once_it_is_back(lambda: cache.lookup_semantic(scope, QUESTION, vector()))
     assert hit is not None
     assert hit.answer == answer()
     assert await cache.lookup_exact(scope, "q") is not None
-    assert await once_it_is_back(lambda: turn_log.count(tenant)) == 1
+
+
+async def test_a_retriever_that_is_killed_is_replaced_and_finds_the_same(retriever: RemoteRetriever) -> None:
+    before = await search(retriever, "citric acid")
+    replica("retriever").signal(signal.SIGKILL)
+    assert await once_it_is_back(lambda: search(retriever, "citric acid")) == before

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import pytest
 import ray
 
 from ingestion.chunk import Chunk
-from ingestion.embedding import EncoderConfig
 from ingestion.errors import EmbedderError, NothingToIngestError, StoreError, TooManyRejectsError
 from ingestion.job import Progress, ingest, no_progress, plan
 from ingestion.ray_session import ray_session
 from ingestion.report import IngestReport, Plan
 from ingestion.store import Changes, KnowledgeStore
-from models.fakes import HashEmbedder
-from models.protocols import Embedder
+from models.embedder import ModelLoadError
+from models.fakes import HashEmbedder, HashEncoder
+from models.protocols import EmbedderRecipe
 
 pytestmark = pytest.mark.integration
 
@@ -55,15 +54,14 @@ def run(
     company: Path,
     progress: Progress = no_progress,
     max_reject_share: float = 0.2,
-    embedder_factory: Callable[[], Embedder] = HashEmbedder,
+    encoder: EmbedderRecipe = HashEncoder(),  # noqa: B008 - a frozen value
 ) -> IngestReport:
     return ingest(
         [company / "articles", company / "faq"],
         root=company.parent / "knowledge",
         tenant="demo",
         collection="help",
-        encoder=EncoderConfig(),
-        embedder_factory=embedder_factory,
+        encoder=encoder,
         max_reject_share=max_reject_share,
         progress=progress,
     )
@@ -143,9 +141,7 @@ def test_a_plan_changes_nothing_and_says_what_a_run_would_do(company: Path) -> N
     def make() -> Plan:
         paths = [company / "articles", company / "faq"]
         root = company.parent / "knowledge"
-        return plan(
-            paths, root=root, tenant="demo", collection="help", encoder=EncoderConfig(), embedder_factory=HashEmbedder
-        )
+        return plan(paths, root=root, tenant="demo", collection="help", encoder=HashEncoder())
 
     first = make()
     assert (first.version, first.documents, first.to_embed, len(first.rejects)) == (None, 5, 5, 1)
@@ -170,7 +166,7 @@ def test_another_encoder_embeds_everything_again_and_keeps_what_was_put_in_by_ha
     vectors = embedder.embed_passages(["Do you gift-wrap?\nYes."])
     store.publish("demo", "help", Changes(embedder.identity, [by_hand], vectors, vectors, made_by="edit"))
     assert run(company).version == "v000002"  # what was put in by hand is not missing in the files
-    report = run(company, embedder_factory=partial(HashEmbedder, 32))
+    report = run(company, encoder=HashEncoder(32))
     assert (report.version, report.embedded) == ("v000003", 6)
     assert "another encoder" in report.notes[0]
     version = store.open("demo", "help", "v000003")
@@ -201,18 +197,17 @@ def test_nothing_to_read_is_an_error(tmp_path: Path) -> None:
 
 def test_a_name_that_is_none_is_said_before_the_work(company: Path) -> None:
     with pytest.raises(StoreError):
-        ingest([company], root=company, tenant="demo", collection="../x", encoder=EncoderConfig())
+        ingest([company], root=company, tenant="demo", collection="../x", encoder=HashEncoder())
+
+
+class NoEncoder(HashEncoder):
+    def load(self) -> HashEmbedder:
+        raise ModelLoadError("no such model")
 
 
 def test_an_encoder_that_cannot_be_loaded_is_said_without_a_traceback(company: Path) -> None:
-    def no_embedder() -> Embedder:
-        raise RuntimeError("no such model")
-
     with pytest.raises(EmbedderError) as caught:
-        ingest(
-            [company], root=company.parent / "knowledge", tenant="demo", collection="help", encoder=EncoderConfig(),
-            embedder_factory=no_embedder,
-        )  # fmt: skip
+        run(company, encoder=NoEncoder())
     assert str(caught.value) == "the encoder failed: no such model"
 
 

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from ingestion.__main__ import _encoder, _root, app
 from ingestion.chunk import Chunk
-from ingestion.embedding import EncoderConfig
 from ingestion.store import Changes, KnowledgeStore
+from models.embedder import EncoderConfig
 
 pytestmark = pytest.mark.unit
 
