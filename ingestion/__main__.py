@@ -21,6 +21,7 @@ from ingestion import edit
 from ingestion.document import Parsed, clean, read_details
 from ingestion.errors import IngestionError, NothingToIngestError, TooManyRejectsError, UnknownVersionError
 from ingestion.isolated import IsolatedParser, Limits
+from ingestion.propose import propose, vllm_process, write_csv
 from ingestion.report import as_table, plan_as_table, rejects_as_lines
 from ingestion.sources import expand
 from ingestion.store import KnowledgeStore
@@ -356,6 +357,53 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command("propose")
+def propose_pairs(
+    collection: Collection,
+    out: Annotated[Path, typer.Option(help="CSV file to write, for reviewing.")] = Path("proposed-pairs.csv"),
+    tenant: Tenant = "demo",
+    settings: Settings = None,
+    root: Root = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or hub id.  [dim]of the service's largest language model[/dim]")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Passages to ask about, at most.")] = 200,
+    batch: Annotated[int, typer.Option(min=1, help="Passages in one batch.")] = 32,
+    concurrency: Annotated[int, typer.Option(min=1, help="Copies of the model at work at once.")] = 1,
+) -> None:
+    """Let a language model propose question-answer pairs from the published passages. Changes nothing.
+
+    Only what its passage bears out is kept, with that passage beside it. Review the file, delete what is not right, and
+    put the rest in: raydesk ingest put -c COLLECTION proposed-pairs.csv
+    """
+    console = Console(stderr=True)
+    with _errors_said("Nothing was proposed"):
+        store = _store(settings, root)
+        version = _current(store, tenant, collection)
+        tier = _largest_tier(settings)
+        source = model or tier.get("model_source")
+        if source is None:
+            raise typer.BadParameter("name one: the settings have no language model", param_hint="--model")
+        stored = store.chunks(tenant, collection, version)
+        asked = [chunk for chunk in stored if chunk.kind == "passage"][:limit]
+        known = [chunk.question for chunk in stored if chunk.kind == "qa"]
+        _prepare_ray()
+        from ingestion.ray_session import quiet_data, ray_session
+
+        folder = Path(source)
+        with ray_session(concurrency + 1), quiet_data(show_bars=sys.stderr.isatty()):
+            process = vllm_process(
+                str(folder.resolve()) if folder.is_dir() else source,
+                {} if model else tier.get("engine_kwargs", {}),
+                concurrency=concurrency,
+                batch_size=batch,
+                env=tier.get("env", {}),
+            )
+            console.print(f"Asking {source} about {len(asked)} passages; loading it may take minutes.", highlight=False)
+            count = write_csv(out, propose(asked, known, process))
+    typer.echo(f"{count} pairs proposed in {out}. Review it, then: raydesk ingest put -c {collection} {out}")
+
+
 def _store(settings: Path | None, root: str | None) -> KnowledgeStore:
     return KnowledgeStore(_root(settings, root), parts=_parts(settings))
 
@@ -436,13 +484,18 @@ def _root(settings: Path | None, root: str | None) -> str:
 
 
 def _section(settings: Path | None, name: str) -> dict[str, Any]:
+    return dict(_content(settings).get(name) or {})
+
+
+def _largest_tier(settings: Path | None) -> dict[str, Any]:
+    return dict((_content(settings).get("tiers") or [{}])[-1])
+
+
+def _content(settings: Path | None) -> dict[str, Any]:
     """The service checks the file as a whole when it starts; ingestion knows only what it needs of it."""
-    if settings is None:
-        return {}
     try:
-        content = yaml.safe_load(settings.read_text(encoding="utf-8")) or {}
-        return dict(content.get(name) or {})
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        return dict(yaml.safe_load(settings.read_text(encoding="utf-8")) or {}) if settings else {}
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
         raise typer.BadParameter(f"{settings} cannot be read: {error}", param_hint="--settings") from error
 
 

@@ -240,11 +240,11 @@ class KnowledgeStore:
             for key, row in sorted(firsts.items())
         ]
 
-    def chunks(self, tenant: str, collection: str, version: str, ids: Iterable[str]) -> list[Chunk]:
-        """Those of these ids that can be found."""
+    def chunks(self, tenant: str, collection: str, version: str, ids: Iterable[str] | None = None) -> list[Chunk]:
+        """All that can be found, or those of these ids."""
         place = _place(tenant, collection)
         table = self._live_table(place, self._manifest(place, version), CHUNK_FIELDS)
-        return table_chunks(table.filter(pa.array(_named(table, ids))))
+        return table_chunks(table if ids is None else table.filter(pa.array(_named(table, ids))))
 
     def stored_vectors(
         self, tenant: str, collection: str, version: str, vector_keys: Iterable[str]
