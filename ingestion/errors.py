@@ -32,6 +32,10 @@ class ParseError(IngestionError):
     """A document cannot be read; the message is the reject report's reason."""
 
 
+class FetchError(IngestionError):
+    """A document cannot be fetched; the message is the reject report's reason."""
+
+
 class NothingToIngestError(IngestionError):
     """No document was found under the given paths."""
 

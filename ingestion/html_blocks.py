@@ -15,7 +15,7 @@ from ingestion.document import Block, BlockKind, clean, running_text
 from ingestion.errors import ParseError
 from ingestion.language import width
 from ingestion.questions import asks, explains
-from ingestion.tables import FromAbove, table_blocks
+from ingestion.tables import FromAbove, TableRow, table_blocks
 
 _SKIPPED = frozenset(
     "script style noscript template svg math nav footer aside form select iframe object head dialog".split()  # noqa: SIM905
@@ -275,9 +275,9 @@ def _is_divided(blocks: Sequence[Block]) -> bool:
     return any(block.kind in ("heading", "pair") for block in blocks)
 
 
-def _grid(table: Any) -> list[tuple[list[str], bool]]:
-    """Rows of a table as (cells, is a header row). A cell that spans columns or rows stands in each of them."""
-    rows: list[tuple[list[str], bool]] = []
+def _grid(table: Any) -> list[TableRow]:
+    """A cell that spans columns or rows stands in each of them."""
+    rows: list[TableRow] = []
     below: dict[int, tuple[str, int]] = {}  # column → what reaches into the next rows, and how many
     for row in table.xpath("./tr | ./thead/tr | ./tbody/tr | ./tfoot/tr"):
         cells: list[str] = []
@@ -292,7 +292,7 @@ def _grid(table: Any) -> list[tuple[list[str], bool]]:
                 cells.append(text)
         _fill_from_above(cells, below)
         in_head = row.getparent().tag == "thead"
-        rows.append((cells, in_head or (bool(nodes) and all(node.tag == "th" for node in nodes))))
+        rows.append(TableRow(cells, in_head or (bool(nodes) and all(node.tag == "th" for node in nodes))))
     return rows
 
 

@@ -1,7 +1,7 @@
-"""Reads files in a child process with limits on its time and memory: a hostile or broken file ends only the child.
+"""Reads files in a child process with limits on time, memory and output: a hostile or broken file ends only the child.
 
-Parent and child exchange lines of JSON: {"path", "source"} there, {"documents", "rejects"} back. No pickles: what the
-child says is as little trusted as the file. Run as a module, this file is the child.
+Parent and child exchange lines of JSON: the file there; back a line for each document or reject, and a last one. No
+pickles: what the child says is as little trusted as the file. Run as a module, this file is the child.
 """
 
 from __future__ import annotations
@@ -12,24 +12,37 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from ingestion.document import Parsed, Reject, document_from_json, document_to_json
+from ingestion import ocr
+from ingestion.document import Document, Parsed, Reject, document_from_json, document_to_json
 from ingestion.errors import ParseError
 from ingestion.sources import SourceFile
+
+# All that the child needs: credentials are not among it.
+_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
+_DEATH_S = 5.0  # from the end of its output to its own
+_TIMED_OUT = (-signal.SIGALRM, -signal.SIGXCPU)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Of one file."""
 
-    time_s: int = 120
+    time_s: int = 120  # for each document or page of it
+    total_s: int = 1800
     memory_bytes: int = 2_000_000_000  # address space of the child
+    output_bytes: int = 500_000_000  # of what is read from it, as JSON
+
+
+class _ChildDiedError(Exception):
+    """Its status, as `Popen.returncode` gives it."""
 
 
 class IsolatedParser:
@@ -38,6 +51,7 @@ class IsolatedParser:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._child: subprocess.Popen[str] | None = None
+        self._has_read = False  # this child, another file
 
     def __enter__(self) -> IsolatedParser:
         return self
@@ -45,91 +59,178 @@ class IsolatedParser:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._reap(self._child)
+        self._end_child()
 
     def parse(self, file: SourceFile) -> Parsed:
-        child = self._child = self._child or self._start()
-        answer = self._ask(child, file)
-        if answer.endswith("\n"):
-            return _parsed(json.loads(answer))
-        self._child = None
-        return Parsed(rejects=[Reject(file.name, self._cause_of_death(self._reap(child)))])
+        """All of a file at once."""
+        parsed = Parsed()
+        for found in self.read(file):
+            if isinstance(found, Document):
+                parsed.documents.append(found)
+            else:
+                parsed.rejects.append(found)
+        return parsed
 
-    def _ask(self, child: subprocess.Popen[str], file: SourceFile) -> str:
+    def read(self, file: SourceFile) -> Iterator[Document | Reject]:
+        """What a file holds, one after another; a last reject says why it could not be read to its end."""
+        if file.reason:
+            yield Reject(file.name, file.reason)
+            return
+        is_second_chance = not self._has_read
+        given = 0
+        try:
+            with closing(self._answers(file)) as answers:
+                for found in answers:
+                    given += 1
+                    yield found
+        except ParseError as error:
+            yield Reject(file.name, str(error))
+        except _ChildDiedError as death:
+            (status,) = death.args
+            if given or is_second_chance or status in _TIMED_OUT:
+                yield Reject(file.name, self._cause_of_death(status))
+            else:  # a file before it may have left the child unsound
+                yield from self.read(file)
+
+    def _answers(self, file: SourceFile) -> Generator[Document | Reject, None, None]:
+        child = self._child = self._child or self._start()
         assert child.stdin is not None
         assert child.stdout is not None
+        is_done, left = False, self._limits.output_bytes
         try:
-            child.stdin.write(json.dumps({"path": str(file.path), "source": file.name}) + "\n")
+            asked = {"path": str(file.path), "name": file.name, "kind": file.kind, "url": file.url}
+            child.stdin.write(json.dumps(asked) + "\n")
             child.stdin.flush()
-        except BrokenPipeError:
-            return ""  # it died between two files; what it says about this one is how it died
-        return child.stdout.readline()
+            while not is_done:
+                line = child.stdout.readline(left)
+                left -= len(line)
+                if left <= 0:
+                    raise ParseError(_too_much(self._limits))
+                if not line.endswith("\n"):
+                    with suppress(subprocess.TimeoutExpired):
+                        child.wait(_DEATH_S)  # its own death says why
+                    raise _ChildDiedError(self._end_child())
+                answer: dict[str, Any] = json.loads(line)
+                is_done = "done" in answer
+                if not is_done:
+                    yield Reject(**answer["reject"]) if "reject" in answer else document_from_json(answer["document"])
+            self._has_read = True
+            if answer["done"] == "unsound":
+                self._end_child()
+        except BrokenPipeError as error:
+            raise _ChildDiedError(self._end_child()) from error
+        finally:
+            if not is_done:  # nobody wants the rest
+                self._end_child()
 
     def _start(self) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", __name__, str(self._limits.time_s), str(self._limits.memory_bytes)]
+        self._has_read = False
+        limits = self._limits
+        numbers = (limits.time_s, limits.total_s, limits.memory_bytes, limits.output_bytes)
         folder = str(Path(__file__).parents[1])  # where our packages lie: a Ray worker has another working folder
         paths = os.pathsep.join(filter(None, [folder, os.environ.get("PYTHONPATH")]))
         return subprocess.Popen(
-            command,
+            [sys.executable, "-m", __name__, *map(str, numbers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}, "PYTHONPATH": paths},
         )
 
-    def _reap(self, child: subprocess.Popen[str]) -> int:
-        with child:  # closes the pipes and waits
-            pass
+    def _end_child(self) -> int:
+        """Its status: that of its own death, if it died before."""
+        child, self._child, self._has_read = self._child, None, False
+        if child is None:
+            return 0
+        child.kill()
+        try:
+            with child:  # closes the pipes and waits
+                pass
+        except BrokenPipeError:  # what it was still to be told
+            child.wait()
         return child.returncode
 
     def _cause_of_death(self, status: int) -> str:
-        if status in (-signal.SIGALRM, -signal.SIGXCPU):
-            return f"took longer than {self._limits.time_s} s to read"
-        if status < 0:
-            return f"crashed its reader ({signal.Signals(-status).name})"
-        return f"crashed its reader (status {status})"
+        if status in _TIMED_OUT:
+            return f"took longer than {self._limits.time_s} s to read: split it, or save it in another format"
+        how = signal.Signals(-status).name if status < 0 else f"status {status}"
+        memory_mb = self._limits.memory_bytes // 1_000_000
+        return (
+            f"crashed its reader ({how}): it is damaged, or needs more than the {memory_mb} MB of memory that it may "
+            "have; save it again, or split it"
+        )
 
 
-def _parsed(answer: dict[str, Any]) -> Parsed:
-    documents = [document_from_json(text) for text in answer["documents"]]
-    return Parsed(documents, [Reject(**reject) for reject in answer["rejects"]])
+def _too_much(limits: Limits) -> str:
+    return f"gives more than {limits.output_bytes // 1_000_000} MB of text: split it"
 
 
 # --- the child ---
 
 
+class _Alarm:
+    """Ends this process when a document takes too long, or the file. The parent's own slowness is not counted."""
+
+    def __init__(self, time_s: float, total_s: float) -> None:
+        self._time_s = time_s
+        self._left_s = total_s
+        self._since = 0.0
+
+    def start(self) -> None:
+        self._since = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, min(self._time_s, self._left_s)))  # nobody handles its signal
+
+    def stop(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._left_s -= time.monotonic() - self._since
+
+    def renew(self) -> None:
+        self.stop()
+        self.start()
+
+
 def _main(arguments: Sequence[str]) -> None:
-    time_s, memory_bytes = map(int, arguments)
+    limits = Limits(*map(int, arguments))
+    memory_bytes = limits.memory_bytes + (ocr.MEMORY_BYTES if ocr.is_installed() else 0)
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with _private_stdout() as answers:
         for line in sys.stdin:
-            signal.alarm(time_s)  # nobody handles it: the kernel ends us, whatever loop we are in
             file = json.loads(line)
-            answers.write(_answer(Path(file["path"]), file["source"]) + "\n")
+            is_sound = True
+            for answer in _read(file, limits):
+                is_sound = is_sound and answer.pop("is_sound", True)
+                answers.write(json.dumps(answer) + "\n")
+            answers.write(json.dumps({"done": "sound" if is_sound else "unsound"}) + "\n")
             answers.flush()
-            signal.alarm(0)
 
 
-def _answer(path: Path, source: str) -> str:
-    from ingestion.parse import parse
+def _read(file: dict[str, str], limits: Limits) -> Iterator[dict[str, Any]]:
+    from ingestion.parse import read
 
+    alarm = _Alarm(limits.time_s, limits.total_s)
+    reason, is_sound = "", True
+    alarm.start()
     try:
-        return _as_json(parse(path, source))
+        for found in read(Path(file["path"]), file["name"], file["kind"], file["url"], alarm.renew):
+            alarm.stop()
+            if isinstance(found, Reject):
+                yield {"reject": asdict(found)}
+            else:
+                yield {"document": document_to_json(found)}
+            alarm.start()
     except ParseError as error:
         reason = str(error)
     except MemoryError:
-        reason = "needs more memory to read than it may have"
+        reason, is_sound = f"needs more than {limits.memory_bytes // 1_000_000} MB of memory to read: split it", False
+    except RecursionError:
+        reason = "is nested too deep to be read: simplify it"
     except Exception as error:  # a parser's bug is that file's fate, and no other's; the report says which it was
-        reason = f"cannot be read ({type(error).__name__}: {error})"
-    return _as_json(Parsed(rejects=[Reject(source, reason)]))
-
-
-def _as_json(parsed: Parsed) -> str:
-    documents = [document_to_json(document) for document in parsed.documents]
-    return json.dumps({"documents": documents, "rejects": [asdict(reject) for reject in parsed.rejects]})
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        reason = f"cannot be read ({what}): save it again, or in another format"
+    alarm.stop()
+    if reason:
+        yield {"reject": {"source": file["name"], "reason": reason}, "is_sound": is_sound}
 
 
 @contextmanager

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ingestion import rows
 from ingestion.chunk import Chunk
 from ingestion.difference import Difference, StoredChunk, compare
-from ingestion.embedder_pool import Columns, Pool, embed
+from ingestion.embedder_pool import Pool, embed
 from ingestion.embedding import identity_of, vector_key
 from ingestion.errors import (
     CorruptVersionError,
@@ -26,20 +23,16 @@ from ingestion.errors import (
     TooManyRejectsError,
     UnknownVersionError,
 )
+from ingestion.fetch import list_sources
 from ingestion.files import open_files
-from ingestion.isolated import IsolatedParser, Limits
 from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import RaySession
+from ingestion.reading import ReadLimits, read
 from ingestion.report import IngestReport, Plan, reject_share
-from ingestion.sources import SourceFile, expand
 from ingestion.store import Changes, KnowledgeStore, Manifest
 from ingestion.vectors import VectorBatch, VectorTable, VectorWork
+from ingestion.web import WebClient
 from models.protocols import EmbedderRecipe
-
-_FILES_PER_TASK = 32  # each task starts a child process: 0.2 s
-_READ_CPUS = 0.5  # beside a running application there may be little left
-_FEW_BYTES = 8_000_000  # are read here: Ray would take longer to start
-_READ_TASKS = 4  # at least, so that few files are read beside one another, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +50,20 @@ class _Survey:
 
 
 def plan(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     root: str | Path,
     tenant: str,
     collection: str,
     encoder: EmbedderRecipe,
-    limits: Limits | None = None,
+    limits: ReadLimits | None = None,
     progress: Progress = no_progress,
 ) -> Plan:
     """What `ingest` would change. Reads everything, embeds and publishes nothing."""
     store = KnowledgeStore(root)
     store.current_version(tenant, collection)
     with RaySession(1) as session:
-        survey = _survey(store, paths, tenant, collection, encoder, limits, session, progress, _Clock())
+        survey = _survey(store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, _Clock())
     published = survey.published
     speed = _embedding_speed(store, published) if published else None
     return Plan(
@@ -89,7 +82,7 @@ def plan(
 
 
 def ingest(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     *,
     root: str | Path,
     tenant: str,
@@ -99,7 +92,7 @@ def ingest(
     max_reject_share: float = 0.2,
     concurrency: int = 1,
     gpus_per_embedder: float = 0.0,
-    limits: Limits | None = None,
+    limits: ReadLimits | None = None,
     progress: Progress = no_progress,
 ) -> IngestReport:
     """Publishes what the paths hold as the collection's next version, in place of what earlier runs brought.
@@ -115,7 +108,7 @@ def ingest(
     store = KnowledgeStore(root, parts=parts)
     store.current_version(tenant, collection)  # a name that is none is said now, not after the work
     with RaySession(concurrency, show_bars=sys.stderr.isatty() and progress is no_progress) as session:
-        survey = _survey(store, paths, tenant, collection, encoder, limits, session, progress, clock)
+        survey = _survey(store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, clock)
         _check(survey.found, max_reject_share)
         found, difference = survey.found, survey.difference
         vectors = VectorTable(vector_key(chunk) for chunk in difference.added)
@@ -157,19 +150,19 @@ def ingest(
 
 def _survey(
     store: KnowledgeStore,
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     tenant: str,
     collection: str,
     encoder: EmbedderRecipe,
-    limits: Limits | None,
+    limits: ReadLimits,
     session: RaySession,
     progress: Progress,
     clock: _Clock,
 ) -> _Survey:
-    files = expand(paths)
     with clock.stage("read"):
+        sources = list_sources(paths, WebClient(limits.web))
         identity = identity_of(encoder)
-        found = rows.gather(_read(files, collection, limits or Limits(), session, progress))
+        found = rows.gather(read(sources, collection, limits, session, progress))
     with clock.stage("compare"):
         published, notes = _published(store, tenant, collection)
         stored = _stored_chunks(store, published)
@@ -187,7 +180,7 @@ def _survey(
         known = {chunk.vector_key for chunk in stored}
         wanted = {vector_key(chunk): chunk for chunk in difference.added}
         missing = tuple(chunk for key, chunk in wanted.items() if key not in known)
-    return _Survey(len(files), found, identity, published, base, difference, missing, notes)
+    return _Survey(len(sources), found, identity, published, base, difference, missing, notes)
 
 
 def _published(store: KnowledgeStore, tenant: str, collection: str) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -208,56 +201,6 @@ def _embedding_speed(store: KnowledgeStore, published: Manifest) -> float | None
     report = store.report(published.tenant, published.collection, published.version)
     embedded, seconds = report.get("embedded", 0), report.get("seconds", {}).get("embed", 0.0)
     return embedded / seconds if embedded and seconds else None
-
-
-# --- files to chunks ---
-
-
-def _read(
-    files: Sequence[SourceFile], collection: str, limits: Limits, session: RaySession, progress: Progress
-) -> Iterator[rows.Row]:
-    """Rows of chunks and rejects, in the order of the files."""
-    few = len(files) <= _FILES_PER_TASK and sum(file.path.stat().st_size for file in files) <= _FEW_BYTES
-    found = _read_here(files, collection, limits) if few else _read_on_ray(files, collection, limits, session)
-    done: set[int] = set()
-    progress("read", 0, len(files))
-    for row in found:
-        if row["file"] not in done:
-            done.add(row["file"])
-            progress("read", len(done), len(files))
-        yield row
-
-
-def _read_here(files: Sequence[SourceFile], collection: str, limits: Limits) -> Iterator[rows.Row]:
-    with IsolatedParser(limits) as parser:
-        for number, file in enumerate(files):
-            for row in rows.of_parsed(number, parser.parse(file)):
-                yield from rows.split_row(row, collection)
-
-
-def _read_on_ray(
-    files: Sequence[SourceFile], collection: str, limits: Limits, session: RaySession
-) -> Iterator[rows.Row]:
-    session.start()
-    import ray.data  # here, because it takes seconds
-
-    items = [{"file": number, "path": str(file.path), "name": file.name} for number, file in enumerate(files)]
-    tasks = min(len(files), max(_READ_TASKS, math.ceil(len(files) / _FILES_PER_TASK)))
-    yield from (
-        ray.data.from_items(items, override_num_blocks=tasks)
-        .map_batches(partial(_parse_files, limits=limits), batch_size=None, num_cpus=_READ_CPUS)
-        .flat_map(partial(rows.split_row, collection=collection), num_cpus=_READ_CPUS)
-        .iter_rows()
-    )
-
-
-def _parse_files(batch: Columns, limits: Limits) -> Iterator[dict[str, list[Any]]]:
-    """One child process reads all files of the batch."""
-    with IsolatedParser(limits) as parser:
-        for number, path, name in zip(batch["file"], batch["path"], batch["name"], strict=True):
-            parsed = parser.parse(SourceFile(Path(str(path)), str(name)))
-            found = list(rows.of_parsed(int(number), parsed))
-            yield {key: [row[key] for row in found] for key in found[0]}
 
 
 def _check(found: rows.Gathered, max_reject_share: float) -> None:

@@ -10,11 +10,19 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ingestion.document import Document, Parsed, Reject
 from ingestion.errors import ParseError
-from ingestion.prose import read_html_file, read_markdown_file, read_pdf_file, read_text_file, read_word_file
+from ingestion.prose import (
+    OnProgress,
+    read_html_file,
+    read_markdown_file,
+    read_pdf_file,
+    read_text_file,
+    read_word_file,
+)
 from ingestion.records import read_arrow, read_csv, read_json, read_jsonl, read_parquet, read_workbook
 
 MAX_FILE_BYTES = 200_000_000  # of what is read as a whole
@@ -75,18 +83,21 @@ def parse(path: Path, source: str, kind: str = "", url: str = "") -> Parsed:
     return parsed
 
 
-def read(path: Path, source: str, kind: str = "", url: str = "") -> Iterator[Found]:
+def read(
+    path: Path, source: str, kind: str = "", url: str = "", on_progress: OnProgress = lambda: None
+) -> Iterator[Found]:
     """What a file holds, one after another.
 
     kind: its extension, where its name does not say. url: where customers find it, if it does not say so itself.
+    on_progress: called when a page of many was read.
     """
     kind = kind or path.suffix.lower()
-    reader = _READERS.get(kind)
-    if reader is None:
+    if kind not in _READERS:
         instead = _INSTEAD.get(kind, f"only {', '.join(sorted(_READERS))} are")
         raise ParseError(f"files of kind '{kind or path.name}' are not read: {instead}")
     _check_content(path, kind, _beginning(path, kind))
     is_empty = True
+    reader = partial(read_pdf_file, on_progress=on_progress) if kind == ".pdf" else _READERS[kind]
     for found in reader(path, source):
         is_empty = False
         if url and isinstance(found, Document) and not found.details.url:

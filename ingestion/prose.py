@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,15 @@ from typing import Any
 import yaml
 from markdown_it import MarkdownIt
 
-from ingestion.document import Block, Details, Document, clean, read_details
+from ingestion import ocr
+from ingestion.document import Block, Details, Document, Reject, clean, read_details
 from ingestion.encodings import decode
 from ingestion.errors import ParseError
 from ingestion.html_blocks import declared_encoding, html_blocks, read_html
 from ingestion.qa_pairs import find_pairs
 from ingestion.text_blocks import text_blocks
+
+OnProgress = Callable[[], None]
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(.*?)(?:\n|(?<=\n))---[ \t]*(?:\n|$)", re.DOTALL)
 _MARKDOWN = MarkdownIt("commonmark", {"breaks": True}).enable("table")
@@ -55,11 +58,32 @@ def read_word_file(path: Path, source: str) -> Iterator[Document]:
     yield prose_document(source, Details(), html_blocks(html))
 
 
-def read_pdf_file(path: Path, source: str) -> Iterator[Document]:
+def read_pdf_file(path: Path, source: str, on_progress: OnProgress = lambda: None) -> Iterator[Document | Reject]:
     from ingestion.pdf import read_pdf
 
-    title, blocks = read_pdf(path)
-    yield prose_document(source, Details(), blocks, fallback_title=title)
+    content = read_pdf(path, on_progress)
+    if content.blocks:
+        yield prose_document(source, Details(), content.blocks, fallback_title=content.title)
+    if content.pages_without_text:
+        yield Reject(source, _why_unread(content.pages_without_text))
+
+
+def _why_unread(pages: Sequence[int]) -> str:
+    which = f"pages {_ranges(pages)} are pictures" if len(pages) > 1 else f"page {pages[0]} is a picture"
+    if ocr.is_installed():
+        return f"{which} in which no text was recognised: scan it more clearly, or write its text beside it"
+    return f"{which} without text: install {ocr.EXTRA} to have it recognised (OCR)"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """[1, 2, 3, 5] is "1-3, 5"."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ", ".join("-".join(map(str, part)) for part in parts)
 
 
 def markdown_blocks(text: str) -> tuple[Block, ...]:

@@ -20,7 +20,7 @@ from ingestion.encodings import decode, is_utf8
 from ingestion.errors import ParseError
 from ingestion.prose import markdown_blocks, prose_document
 from ingestion.qa_pairs import find_pairs, is_answer_column, is_question_column
-from ingestion.tables import FromAbove, PairColumns, find_pair_columns, table_blocks
+from ingestion.tables import FromAbove, PairColumns, TableRow, find_pair_columns, table_blocks
 
 Found = Document | Reject
 Cells = Sequence[str]
@@ -221,7 +221,7 @@ def _sheets(source: str, sheets: Sequence[tuple[str, list[list[str]]]]) -> Itera
             yield from _documents(source, _pair_rows(prefix, rows, columns))
         elif _holds_documents(header := next((row for row in rows if any(row)), [])):
             yield from _documents(source, _document_rows(prefix, rows, rows.index(header)))
-        elif table := table_blocks([(row, False) for row in rows]):
+        elif table := table_blocks([TableRow(row) for row in rows]):
             blocks += [Block("heading", name, 1)] if name else []
             blocks += table
     if blocks:

@@ -9,18 +9,19 @@ from datetime import date
 from typing import Any
 
 from ingestion.chunk import Chunk
-from ingestion.document import Parsed, Reject, document_from_json, document_to_json
+from ingestion.document import Document, Reject, document_from_json, document_to_json
 from ingestion.split import split
 
 Row = dict[str, Any]
 
 
-def of_parsed(file: int, parsed: Parsed) -> Iterator[Row]:
+def of_found(file: int, found: Iterable[Document | Reject]) -> Iterator[Row]:
     """One row a document or reject; `file` and `number` tell them apart and keep their order."""
-    for number, document in enumerate(parsed.documents):
-        yield {"file": file, "number": number, "kind": "document", "key": "", "body": document_to_json(document)}
-    for reject in parsed.rejects:
-        yield {"file": file, "number": -1, "kind": "reject", "key": "", "body": json.dumps(asdict(reject))}
+    for number, each in enumerate(found):
+        kind, body = (
+            ("document", document_to_json(each)) if isinstance(each, Document) else ("reject", json.dumps(asdict(each)))
+        )
+        yield {"file": file, "number": number, "kind": kind, "key": "", "body": body}
 
 
 def split_row(row: Row, collection: str) -> Iterator[Row]:

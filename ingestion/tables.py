@@ -13,6 +13,13 @@ from ingestion.questions import asks, is_whole
 Row = Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    cells: Row
+    is_header: bool = False  # by what the document says
+    page: int | None = None
+
+
 class FromAbove(str):
     """A cell's text that reaches in from the row above, for the cell spans both."""
 
@@ -23,17 +30,22 @@ _TITLE_ROWS = 10  # above the names of the columns, at most
 _LEAST_ASKING = 0.8  # of the rows of a table without names, whose left cells are questions
 
 
-def table_blocks(rows: Sequence[tuple[Row, bool]], page: int | None = None) -> list[Block]:
-    """One block a row: "Plan: Basic | Price: 5 €", or a pair. Rows come with whether they are marked as headers."""
-    filled = [(cells, marked) for cells, marked in rows if any(cells)]
-    body: Sequence[Row] = [cells for cells, _ in filled]
-    if columns := find_pair_columns(body):
-        above = [Block("row", row_as_text((), cells), page=page) for cells in body[: max(columns.header, 0)]]
-        return [*above, *(block for _, cells in columns.rows(body) for block in columns.blocks(cells, page))]
+def table_blocks(rows: Sequence[TableRow]) -> list[Block]:
+    """One block a row: "Plan: Basic | Price: 5 €", or a pair."""
+    filled = [row for row in rows if any(row.cells)]
+    columns = find_pair_columns([row.cells for row in filled])
+    if columns is not None:
+        above = [_row_block((), row) for row in filled[: max(columns.header, 0)]]
+        below = columns.rows([row.cells for row in filled])
+        return [*above, *(block for number, cells in below for block in columns.blocks(cells, filled[number].page))]
     header: Row = ()
-    if len(filled) > 1 and (filled[0][1] or looks_like_headers(body[0])):
-        header, body = body[0], body[1:]
-    return [Block("row", text, page=page) for cells in body if (text := row_as_text(header, cells))]
+    if len(filled) > 1 and (filled[0].is_header or looks_like_headers(filled[0].cells)):
+        header, filled = filled[0].cells, filled[1:]
+    return [block for row in filled if (block := _row_block(header, row)).text]
+
+
+def _row_block(header: Row, row: TableRow) -> Block:
+    return Block("row", row_as_text(header, row.cells), page=row.page)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,14 +23,14 @@ def test_one_child_reads_file_after_file(tmp_path: Path) -> None:
         bad = parser.parse(file(tmp_path, "b.pdf", "%PDF-1.7"))
         gone = parser.parse(SourceFile(tmp_path / "gone.txt", "gone.txt"))
     assert good.documents[0].blocks[0].text == "退货"
-    assert "broken PDF" in bad.rejects[0].reason
+    assert "cut off" in bad.rejects[0].reason
     assert "not there any more" in gone.rejects[0].reason
 
 
 def test_time_is_limited_and_the_next_file_is_read(tmp_path: Path) -> None:
     slow = file(tmp_path, "slow.md", "[" * 100_000 + "](" * 100_000 + "\n" + "*a_ " * 200_000)
     with IsolatedParser(Limits(time_s=1)) as parser:
-        assert parser.parse(slow).rejects[0].reason == "took longer than 1 s to read"
+        assert parser.parse(slow).rejects[0].reason.startswith("took longer than 1 s to read")
         assert parser.parse(file(tmp_path, "a.txt", "text")).documents
 
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import openpyxl  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from fpdf import FPDF
+from PIL import Image
 
 from ingestion.document import Block, Document, Reject, document_from_json, document_to_json
 from ingestion.encodings import decode
 from ingestion.errors import ParseError
 from ingestion.html_blocks import html_blocks
+from ingestion.ocr import is_installed
 from ingestion.parse import parse
 
 pytestmark = pytest.mark.unit
@@ -134,7 +136,8 @@ def test_text_is_called_by_its_file(one: Read) -> None:
         ("a.md", b"# Only a heading", "no text"),
         ("a.exe", b"MZ", "not read"),
         ("Makefile", b"all:", "not read"),
-        ("a.pdf", b"%PDF-1.7 broken", "broken PDF"),
+        ("a.pdf", b"%PDF-1.7 broken", "cut off"),
+        ("a.pdf", b"%PDF-1.7 broken %%EOF", "broken PDF"),
         ("a.docx", b"PK\x03\x04 broken", "damaged or cut off"),
         ("a.xlsx", b"no archive", "is text by its content"),
         ("a.html", b"", "is empty"),
@@ -329,12 +332,29 @@ def test_docx_gives_title_headings_and_rows(tmp_path: Path) -> None:
 
 
 def test_encrypted_and_scanned_pdfs_say_what_to_do(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (400, 600), "white")
+    pdf = FPDF()
+    pdf.set_font("Helvetica", size=11)
+    for page in range(1, 6):
+        pdf.add_page()
+        if page == 2:
+            pdf.cell(text="Parcels are sent within two working days.")
+        else:
+            pdf.image(picture, 0, 0, 210, 290)
+    pdf.output(str(tmp_path / "scan.pdf"))
+    parsed = parse(tmp_path / "scan.pdf", "scan.pdf")
+    assert [(block.text, block.page) for block in parsed.documents[0].blocks] == [
+        ("Parcels are sent within two working days.", 2)
+    ]
+    (reject,) = parsed.rejects
+    assert reject.source == "scan.pdf"
+    assert reject.reason.startswith("pages 1, 3-5 are pictures")
+    assert ("raydesk[ocr]" in reject.reason) is not is_installed()
     pdf = FPDF()
     pdf.add_page()
-    pdf.rect(10, 10, 50, 50)
-    pdf.output(str(tmp_path / "scan.pdf"))
-    with pytest.raises(ParseError, match="OCR"):
-        parse(tmp_path / "scan.pdf", "scan.pdf")
+    pdf.output(str(tmp_path / "blank.pdf"))
+    with pytest.raises(ParseError, match="no text"):
+        parse(tmp_path / "blank.pdf", "blank.pdf")
     pdf = FPDF()
     pdf.set_encryption(owner_password="owner", user_password="user")
     pdf.add_page()
