@@ -1,8 +1,9 @@
-"""How good and how fast the encoder and the intent head are: `python -m perf.encoder`.
+"""How good and how fast encoders and their intent heads are: `python -m perf.encoder`.
 
 Intents: Banking77 (a held-out fifth of its training file), and the sample company's questions where its files are
-there, against a peer of the same run (character n-grams with logistic regression). Prints a table; the last line is
-one JSON document.
+there, against a peer of the same run (character n-grams with logistic regression). Speed, and what a precision costs:
+cosine to fp32, and how often the title of a rho-bank article finds it. Several encoders can be compared in one run.
+Prints tables; the last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import csv
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ import numpy as np
 
 from deployments.answering.rules import load_rules
 from models.bundled import ensure_encoder
-from models.embedder import BertEmbedder, EncoderConfig
+from models.embedder import PRECISIONS, BertEmbedder, EncoderConfig
 from models.intent_head import load_examples, train_intent_head
-from models.protocols import OUT_OF_SCOPE
+from models.protocols import OUT_OF_SCOPE, Vectors
 from perf.provenance import provenance
 
 _ROOT = Path(__file__).parents[1]
 _BANKING77 = _ROOT.parent / "shared" / "data" / "banking77" / "train.csv"
 _COMPANY_INTENTS = _ROOT / "cluster" / "sample_company" / "intents.yaml"
 _COMPANY_QUESTIONS = _ROOT / "perf" / "data" / "company_questions.jsonl"
+_ARTICLES = _ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
+_MAX_ARTICLES = 300
 _SURE = 0.9  # confidence from which a rule would answer
 
 # Question to (label, confidence), for many at once.
@@ -67,12 +71,14 @@ def score(name: str, classifier: str, truths: Sequence[str], predictions: list[t
     )
 
 
-def trainers(embedder: BertEmbedder) -> dict[str, Train]:
-    def encoder(examples: dict[str, list[str]]) -> Classify:
-        head = train_intent_head(embedder, examples)
-        return lambda texts: [(p.label, p.confidence) for p in head.predict(embedder.embed_queries(texts))]
+def trainers(embedders: dict[str, BertEmbedder]) -> dict[str, Train]:
+    """By the name of the encoder, and the peer's."""
+    return {name: partial(_train_head, each) for name, each in embedders.items()} | {"character n-grams": _train_ngrams}
 
-    return {"encoder + head": encoder, "character n-grams": _train_ngrams}
+
+def _train_head(embedder: BertEmbedder, examples: dict[str, list[str]]) -> Classify:
+    head = train_intent_head(embedder, examples)
+    return lambda texts: [(p.label, p.confidence) for p in head.predict(embedder.embed_queries(texts))]
 
 
 def _train_ngrams(examples: dict[str, list[str]]) -> Classify:
@@ -131,8 +137,9 @@ def measure_company(train: dict[str, Train]) -> list[IntentScore]:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """One setting of the encoder on this machine."""
+    """One setting of an encoder on this machine."""
 
+    encoder: str
     precision: str
     threads: int
     query_ms: float  # median, one question of about 12 tokens at a time
@@ -148,11 +155,13 @@ _PASSAGE = (
 )
 
 
-def measure_speed(embedder: BertEmbedder, precision: str, threads: int) -> Speed:
+def measure_speed(encoder: str, config: EncoderConfig) -> Speed:
+    embedder = config.load()
     passages = [_PASSAGE + str(n) for n in range(32)]
     return Speed(
-        precision,
-        threads,
+        encoder,
+        config.precision,
+        config.threads,
         query_ms=1000 * _median_s(lambda: embedder.embed_queries([_QUERY]), 30),
         passages_per_s=len(passages) / _median_s(lambda: embedder.embed_passages(passages), 5),
     )
@@ -168,36 +177,122 @@ def _median_s(call: Callable[[], Any], repeats: int) -> float:
     return float(np.median(durations_s))
 
 
-def _print_tables(scores: list[IntentScore], speeds: list[Speed]) -> None:
+@dataclass(frozen=True, slots=True)
+class PrecisionScore:
+    """What a precision loses; the titles of articles are the questions, and each article's text has to be found."""
+
+    precision: str
+    articles: int
+    passages_per_s: float
+    cosine_mean: float  # to the fp32 vector of the same text
+    cosine_min: float
+    first_hits: float  # share of titles whose own article is nearest, 0-1
+    first_five: float
+    first_hits_of_fp32_titles: float  # the same where the titles have fp32 vectors: are the two comparable?
+
+
+def measure_precisions(config: EncoderConfig) -> list[PrecisionScore]:
+    """Those that the embedder offers, and int8 as torch can do it: linear layers, their weights by channel."""
+    articles = [json.loads(line) for line in _ARTICLES.read_text("utf-8").splitlines()[:_MAX_ARTICLES]]
+    titles, texts = [a["title"] for a in articles], [a["content"] for a in articles]
+    exact: tuple[Vectors, Vectors] | None = None
+    scores = []
+    embedders: dict[str, Callable[[], BertEmbedder]] = {
+        precision: replace(config, precision=precision).load for precision in PRECISIONS
+    }
+    for name, load in (embedders | {"int8": partial(_int8, config)}).items():
+        embedder = load()
+        asked = embedder.embed_queries(titles)
+        started = time.perf_counter()
+        passages = embedder.embed_passages(texts)
+        duration_s = time.perf_counter() - started
+        exact = exact or (asked, passages)
+        cosines = np.concatenate([(asked * exact[0]).sum(axis=1), (passages * exact[1]).sum(axis=1)])
+        scores.append(
+            PrecisionScore(
+                name,
+                len(articles),
+                passages_per_s=len(texts) / duration_s,
+                cosine_mean=float(cosines.mean()),
+                cosine_min=float(cosines.min()),
+                first_hits=_found(asked, passages, 1),
+                first_five=_found(asked, passages, 5),
+                first_hits_of_fp32_titles=_found(exact[0], passages, 1),
+            )
+        )
+    return scores
+
+
+def _int8(config: EncoderConfig) -> BertEmbedder:
+    import torch
+    from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+
+    embedder = config.load()
+    embedder._model = quantize_dynamic(embedder._model, {torch.nn.Linear: per_channel_dynamic_qconfig})
+    return embedder
+
+
+def _found(asked: Vectors, passages: Vectors, top_k: int) -> float:
+    """Share of rows of `asked` that have the passage of the same row among their nearest."""
+    nearest = np.argsort(-(asked @ passages.T), axis=1)[:, :top_k]
+    return float((nearest == np.arange(len(asked))[:, None]).any(axis=1).mean())
+
+
+def _print_tables(scores: list[IntentScore], speeds: list[Speed], precisions: list[PrecisionScore]) -> None:
     print(
-        f"{'questions':<26}{'classifier':<20}{'n':>6}{'accuracy':>10}{'cov@0.9':>10}{'prec@0.9':>10}{'mean conf':>11}"
+        f"{'questions':<26}{'classifier':<24}{'n':>6}{'accuracy':>10}{'cov@0.9':>10}{'prec@0.9':>10}{'mean conf':>11}"
     )
     for s in scores:
         print(
-            f"{s.questions:<26}{s.classifier:<20}{s.n:>6}{s.accuracy:>10.3f}{s.sure_coverage:>10.3f}"
+            f"{s.questions:<26}{s.classifier:<24}{s.n:>6}{s.accuracy:>10.3f}{s.sure_coverage:>10.3f}"
             f"{s.sure_precision:>10.3f}{s.mean_confidence:>11.3f}"
         )
-    print(f"\n{'precision':<12}{'threads':>8}{'query ms':>10}{'passages/s':>12}")
+    print(f"\n{'encoder':<24}{'precision':<12}{'threads':>8}{'query ms':>10}{'passages/s':>12}")
     for speed in speeds:
-        print(f"{speed.precision:<12}{speed.threads:>8}{speed.query_ms:>10.1f}{speed.passages_per_s:>12.1f}")
+        print(
+            f"{speed.encoder:<24}{speed.precision:<12}{speed.threads:>8}{speed.query_ms:>10.1f}"
+            f"{speed.passages_per_s:>12.1f}"
+        )
+    if precisions:
+        print(
+            f"\n{'precision':<12}{'articles':>9}{'passages/s':>12}{'cosine':>10}{'least':>10}{'first hit':>11}"
+            f"{'first 5':>10}{'fp32 titles':>13}"
+        )
+    for p in precisions:
+        print(
+            f"{p.precision:<12}{p.articles:>9}{p.passages_per_s:>12.1f}{p.cosine_mean:>10.5f}{p.cosine_min:>10.5f}"
+            f"{p.first_hits:>11.3f}{p.first_five:>10.3f}{p.first_hits_of_fp32_titles:>13.3f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.encoder", description=__doc__)
-    parser.add_argument("--encoder", help="encoder folder or hub id (default: the bundled one)")
+    parser.add_argument(
+        "--encoder", action="append", default=[], help="folder or hub id, of the E5 kind (default: the bundled one)"
+    )
+    parser.add_argument(
+        "--plain-encoder", action="append", default=[], help="folder or hub id, trained without prefixes"
+    )
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="for the intents")
     options = parser.parse_args()
     origin = provenance()
-    model = options.encoder or str(ensure_encoder(_ROOT / ".raydesk" / "models", print))
+    configs = [EncoderConfig(model, precision=options.precision, threads=2) for model in options.encoder]
+    configs += [
+        EncoderConfig(model, query_prefix="", passage_prefix="", precision=options.precision, threads=2)
+        for model in options.plain_encoder
+    ]
+    if not configs:
+        model = str(ensure_encoder(_ROOT / ".raydesk" / "models", print))
+        configs.append(EncoderConfig(model, precision=options.precision, threads=2))
 
-    speeds = []
-    for precision in ("fp32", "bf16"):
-        for threads in (1, 2):
-            speeds.append(
-                measure_speed(EncoderConfig(model, precision=precision, threads=threads).load(), precision, threads)
-            )
-    embedder = EncoderConfig(model, precision=options.precision, threads=2).load()
-    train = trainers(embedder)
+    embedders = {config.identity().partition("@")[0]: config.load() for config in configs}
+    speeds = [
+        measure_speed(name, replace(config, precision=precision, threads=threads))
+        for name, config in zip(embedders, configs, strict=True)
+        for precision in PRECISIONS
+        for threads in (1, 2)
+    ]
+    train = trainers(embedders)
     scores: list[IntentScore] = []
     if _BANKING77.is_file():
         scores += measure_banking77(train, None) + measure_banking77(train, 12)
@@ -207,14 +302,20 @@ def main() -> None:
         scores += measure_company(train)
     else:
         print(f"left out: the sample company, which needs {_COMPANY_INTENTS} and {_COMPANY_QUESTIONS}")
+    precisions = []
+    if _ARTICLES.is_file():
+        precisions = measure_precisions(replace(configs[0], threads=2))
+    else:
+        print(f"left out: what a precision costs, there is no {_ARTICLES}")
 
-    _print_tables(scores, speeds)
+    _print_tables(scores, speeds, precisions)
     result = {
         "benchmark": "encoder",
         **origin,
-        "encoder": embedder.identity,
+        "encoders": {name: each.identity for name, each in embedders.items()},
         "intents": [asdict(each) for each in scores],
         "speed": [asdict(each) for each in speeds],
+        "precision": [asdict(each) for each in precisions],
     }
     # NaN ("no such questions") is not JSON
     print(json.dumps(json.loads(json.dumps(result), parse_constant=lambda _: None)))
