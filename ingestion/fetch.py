@@ -48,11 +48,20 @@ def _list_remote(location: str, client: WebClient) -> list[RemoteFile]:
         raise NothingToIngestError(
             f"{shown(location)}: there is no way to {scheme}://, only to s3, gs, file, hf, https, http"
         )
+    if not is_sitemap(location):
+        return [_page(location)]
     try:
-        pages = read_sitemap(client, normal(location)) if is_sitemap(location) else [normal(location)]
+        return [_page(page) for page in read_sitemap(client, location)]
     except FetchError as error:
         raise NothingToIngestError(f"{shown(location)} {error}") from error
-    return [RemoteFile(page, page) for page in pages]
+
+
+def _page(url: str) -> RemoteFile:
+    """One that is no address is listed like others: fetching it says what is wrong."""
+    try:
+        return RemoteFile(url, normal(url))
+    except FetchError:
+        return RemoteFile(url, shown(url))
 
 
 @contextmanager

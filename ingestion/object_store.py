@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from ingestion.errors import FetchError, NothingToIngestError
 from ingestion.sources import RemoteFile, shown
@@ -52,6 +53,8 @@ def _open(uri: str) -> tuple[Any, str]:
     from pyarrow import fs
 
     try:
+        if not urlsplit(uri).netloc and not uri.startswith("file:"):
+            raise ValueError("it names no bucket")
         filesystem, base = fs.FileSystem.from_uri(uri)
     except ValueError as error:  # pyarrow's own errors are of this kind
         raise NothingToIngestError(f"{shown(uri)} is no address of a storage: {_one_line(error)}") from error

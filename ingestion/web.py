@@ -27,13 +27,14 @@ import lxml.etree
 
 from ingestion.errors import FetchError
 
-_PORTS = {"http": 80, "https": 443}
+_SCHEMES = frozenset({"http", "https"})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({429, 500, 502, 503, 504})
 _TRIES = 3
 _PAUSE_S = 2.0  # before the second try; twice that before the third
 _MAX_PAUSE_S = 30.0
-_WIRE_SERVER = ipaddress.ip_address("168.63.129.16")  # Azure's, to its guests: it looks public and is not
+# That look public and are not: Azure's wire server, and what is kept for protocols, with Oracle's metadata.
+_NOT_PUBLIC = (ipaddress.ip_network("168.63.129.16/32"), ipaddress.ip_network("192.0.0.0/24"))
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _SITEMAP_DEPTH = 2  # an index of sitemaps, and these
 _KINDS = {
@@ -97,7 +98,8 @@ def is_public(address: str) -> bool:
             return is_public(str(inner))
         if ip.is_site_local:
             return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved and ip != _WIRE_SERVER
+    is_special = ip.is_multicast or ip.is_reserved or any(ip in network for network in _NOT_PUBLIC)
+    return ip.is_global and not is_special
 
 
 class _Guard(httpcore2.NetworkBackend):
@@ -199,7 +201,6 @@ class WebClient:
         try:
             with httpcore2.ConnectionPool(self.ssl_context, network_backend=guard) as pool:
                 for _ in range(self.limits.max_redirects + 1):
-                    _check_url(url)
                     with pool.stream("GET", url, headers=self._headers(url)) as response:
                         headers = {name.decode().lower(): value.decode("latin-1") for name, value in response.headers}
                         if response.status in _REDIRECTS and headers.get("location"):
@@ -235,7 +236,7 @@ class WebClient:
     # --- robots.txt ---
 
     def _check_robots(self, url: str) -> None:
-        parts = _check_url(url)
+        parts = urlsplit(url)
         if (parts.hostname or "").lower() in self.limits.own_hosts:
             return
         origin = f"{parts.scheme}://{parts.netloc}"
@@ -261,24 +262,18 @@ class WebClient:
 
 
 def normal(url: str) -> str:
-    """In ASCII and without a fragment, as it is asked for. Raises `FetchError`."""
+    """An address in ASCII and without a fragment, as it is asked for. Raises `FetchError` if it may not be."""
     try:
-        return str(httpx2.URL(urldefrag(url.strip()).url))
+        asked = str(httpx2.URL(urldefrag(url.strip()).url))
+        parts = urlsplit(asked)
+        port = parts.port
     except (httpx2.InvalidURL, ValueError) as error:
         raise FetchError(f"is no address of the web: {error}") from error
-
-
-def _check_url(url: str) -> Any:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as error:
-        raise FetchError(f"is no address: {error}") from error
-    if parts.scheme not in _PORTS or not parts.hostname or port == 0:
+    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
         raise FetchError("is no address of the web: it has to begin with https:// or http://")
     if parts.username is not None:
         raise FetchError("has a user or password in its address, which would be published: remove it")
-    return parts
+    return asked
 
 
 def _page(url: str, headers: dict[str, str], content: bytes) -> Page:
@@ -317,7 +312,7 @@ def is_sitemap(url: str) -> bool:
 
 def read_sitemap(client: WebClient, url: str, depth: int = _SITEMAP_DEPTH) -> list[str]:
     """Addresses of the pages it names, each once. Those of other sites are left out, as the format's rules say."""
-    site = _check_url(url).hostname
+    site = urlsplit(url).hostname
     kind, addresses = _sitemap_addresses(client.fetch(url), client.limits.max_bytes)
     found: dict[str, None] = {}
     for address in addresses:
