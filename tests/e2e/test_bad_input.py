@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.conftest import Desk
+from tests.e2e.conftest import HTTP_TIMEOUT_S, Desk
 
 pytestmark = pytest.mark.e2e
 
@@ -29,8 +29,12 @@ ASK = [{"role": "user", "content": "How much does express delivery cost?"}]
     ],
 )
 def test_a_body_that_is_none(desk: Desk, body: bytes, status: int, code: str) -> None:
-    response = httpx2.post(f"{desk.url}/v1/chat", content=body, headers={"content-type": "application/json"})
-    assert_error(response, status, code)
+    assert_error(post_bytes(desk, body, "application/json"), status, code)
+
+
+def post_bytes(desk: Desk, body: bytes, content_type: str) -> httpx2.Response:
+    headers = {"content-type": content_type}
+    return httpx2.post(f"{desk.url}/v1/chat", content=body, headers=headers, timeout=HTTP_TIMEOUT_S)
 
 
 @pytest.mark.parametrize(
@@ -49,9 +53,8 @@ def test_a_wish_that_cannot_be_granted(desk: Desk, path: str, body: Any, status:
 
 
 def test_other_kinds_methods_and_hosts(desk: Desk) -> None:
-    url = f"{desk.url}/v1/chat"
-    assert_error(httpx2.post(url, content=b"a=b"), 415, "unsupported_media_type")
-    assert_error(httpx2.get(url), 405, "method_not_allowed")
+    assert_error(post_bytes(desk, b"a=b", "application/x-www-form-urlencoded"), 415, "unsupported_media_type")
+    assert_error(desk.get("/v1/chat"), 405, "method_not_allowed")
     assert_error(desk.post("/v1/chat", {"messages": ASK}, headers={"host": "evil.example"}), 403, "permission_denied")
 
 

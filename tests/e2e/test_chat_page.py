@@ -43,6 +43,7 @@ def browser() -> Iterator[Browser]:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         pytest.fail("no Chromium: install it, e.g. with 'apt-get install -y chromium'")
+    expect.set_options(timeout=ANSWER_MS)
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
         yield launched
@@ -80,7 +81,7 @@ def ask(page: Page, question: str) -> Locator:
     page.get_by_role("textbox", name=re.compile("question|问题")).fill(question)
     page.keyboard.press("Enter")
     answer = page.locator("article.theirs").last
-    expect(answer).to_have_attribute("aria-busy", "false", timeout=ANSWER_MS)
+    expect(answer).to_have_attribute("aria-busy", "false")
     expect(answer.locator(".failure")).to_have_count(0)
     return answer
 
@@ -137,7 +138,7 @@ def test_a_first_question_can_be_picked(open_page: OpenPage) -> None:
     question = starters.first.inner_text()
     starters.first.press("Enter")  # by keyboard
     expect(page.locator("article.mine")).to_have_text(question)
-    expect(page.locator("article.theirs")).to_have_attribute("aria-busy", "false", timeout=ANSWER_MS)
+    expect(page.locator("article.theirs")).to_have_attribute("aria-busy", "false")
     expect(page.locator("#welcome")).to_be_hidden()
 
 

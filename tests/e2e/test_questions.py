@@ -10,7 +10,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.e2e.conftest import Desk
+from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, Desk
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +22,7 @@ def events(desk: Desk, question: str, **fields: Any) -> list[tuple[str, dict[str
     """The named events of one streamed answer, as the wire has them."""
     body = {"messages": [{"role": "user", "content": question}]} | fields
     found: list[tuple[str, dict[str, Any]]] = []
-    with httpx2.stream("POST", f"{desk.url}/v1/chat", json=body, timeout=90) as response:
+    with httpx2.stream("POST", f"{desk.url}/v1/chat", json=body, timeout=HTTP_TIMEOUT_S) as response:
         assert response.status_code == 200
         assert response.headers["content-type"].startswith("text/event-stream")
         for block in "".join(response.iter_text()).split("\n\n"):
@@ -89,7 +89,7 @@ def test_knowledge_for_staff_does_not_exist_for_customers(desk: Desk) -> None:
 
 
 def test_the_model_writes_from_a_source_and_streams(writing_desk: Desk) -> None:
-    client = openai.OpenAI(base_url=f"{writing_desk.url}/v1", api_key="unused", max_retries=0, timeout=90)
+    client = openai.OpenAI(base_url=f"{writing_desk.url}/v1", api_key="unused", max_retries=0, timeout=HTTP_TIMEOUT_S)
     assert {"raydesk", "raydesk-small"} <= {model.id for model in client.models.list()}
     stream = client.chat.completions.create(
         model="raydesk-small",
@@ -110,7 +110,7 @@ def test_a_banks_help_centre_is_ingested_and_answers_with_the_right_article(desk
     stream = events(desk, RHO_QUESTION, collection=rho_bank)
     assert "30" in text(stream)
     assert next(data for name, data in stream if name == "citation")["title"] == RHO_TITLE
-    client = openai.OpenAI(base_url=f"{desk.url}/v1", api_key="unused", max_retries=0, timeout=90)
+    client = openai.OpenAI(base_url=f"{desk.url}/v1", api_key="unused", max_retries=0, timeout=HTTP_TIMEOUT_S)
     completion = client.chat.completions.create(
         model="raydesk", messages=[{"role": "user", "content": RHO_QUESTION}], metadata={"collection": rho_bank}
     )
@@ -121,13 +121,13 @@ def test_a_banks_help_centre_is_ingested_and_answers_with_the_right_article(desk
 
 def test_operators_see_states_metrics_and_turns(desk: Desk) -> None:
     desk.ask("How much does express delivery cost?")
-    assert httpx2.get(f"{desk.url}/healthz").json() == {"status": "ok"}
+    assert desk.get("/healthz").json() == {"status": "ok"}
     readiness = desk.readiness()
     assert readiness["ready"]
     assert set(readiness["rooms"]) == {"intent_classifier", "retriever", "semantic_cache", "turn_log"}
-    metrics = httpx2.get(f"{desk.url}/metrics").text
+    metrics = desk.get("/metrics").text
     assert re.search(r'raydesk_turns_total\{outcome="answered",path="(faq|exact_cache)"\} [1-9]', metrics)
     assert 'raydesk_up{part="turn_log"} 1.0' in metrics
-    shown = desk.raydesk("turns", "--limit", "3", timeout_s=60)
+    shown = desk.raydesk("turns", "--limit", "3", timeout_s=COMMAND_TIMEOUT_S)
     assert shown.returncode == 0, shown.stderr
     assert len(shown.stdout.splitlines()) == 3

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.conftest import Desk, wait_until
+from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, Desk, wait_until
 
 pytestmark = pytest.mark.e2e
 
@@ -19,7 +19,7 @@ FAQ = "How much does express delivery cost?"
 
 def turns(desk: Desk, conversation_prefix: str) -> list[dict[str, Any]]:
     """The logged turns whose conversation id begins so."""
-    shown = desk.raydesk("turns", "--json", "--limit", "10000", timeout_s=60)
+    shown = desk.raydesk("turns", "--json", "--limit", "10000", timeout_s=COMMAND_TIMEOUT_S)
     assert shown.returncode == 0, shown.stderr
     rows = [json.loads(line) for line in shown.stdout.splitlines() if line.startswith("{")]
     return [row for row in rows if row["conversation_id"].startswith(conversation_prefix)]
@@ -40,7 +40,7 @@ def ask_and_maybe_leave(desk: Desk, number: int) -> str:
     if number % 5 != 0:
         return str(desk.ask(f"{FAQ} ({number})", conversation_id=conversation)["path"])
     body = model_body(LONG, metadata={"conversation_id": conversation})
-    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=90) as response:
+    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=HTTP_TIMEOUT_S) as response:
         for line in response.iter_lines():
             if content(line):
                 return "left"
@@ -59,7 +59,7 @@ def test_a_hundred_turns_are_a_hundred_rows_though_twenty_customers_leave(writin
     with ThreadPoolExecutor(10) as pool:
         came = list(pool.map(lambda number: ask_and_maybe_leave(writing_desk, number), range(100)))
     assert came.count("left") == 20, came
-    wait_until(lambda: len(turns(writing_desk, "hundred-")) >= 100, 60, "all turns in the log")
+    wait_until(lambda: len(turns(writing_desk, "hundred-")) >= 100, COMMAND_TIMEOUT_S, "all turns in the log")
     rows = turns(writing_desk, "hundred-")
     assert len(rows) == len({row["turn_id"] for row in rows}) == 100
     outcomes = [row["outcome"] for row in rows]
@@ -72,7 +72,7 @@ def test_model_killed_while_it_writes_is_an_error_event_and_the_next_question_wo
     replicas = desk.processes("ServeReplica:raydesk-small")
     assert replicas
     lines: list[str] = []
-    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=90) as response:
+    with httpx2.stream("POST", f"{desk.url}/v1/chat/completions", json=body, timeout=HTTP_TIMEOUT_S) as response:
         assert response.status_code == 200
         for line in response.iter_lines():
             lines.append(line)
