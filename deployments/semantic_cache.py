@@ -183,10 +183,13 @@ class SemanticCache:
         key = change[b"key"].decode()
         if change[b"op"] == b"evict":
             self._forget(key)
-        elif not self._index.holds(key):
-            entry = await self._redis.get(key)
-            if entry is not None:
-                answer, embedding = _decode(entry)
+            return
+        entry = await self._redis.get(key)
+        if entry is not None:
+            answer, embedding = _decode(entry)
+            if key in self._local:  # another replica may have a newer answer
+                self._remember(key, answer)
+            if not self._index.holds(key):
                 self._index.add(key, answer.question, embedding)
 
     # --- memory ---

@@ -149,7 +149,7 @@ def _lines(path: Path) -> Iterator[str]:
 def read_csv(path: Path, source: str) -> Iterator[Found]:
     text = clean(decode(path.read_bytes()))
     delimiter = "\t" if source.lower().endswith(".tsv") else _delimiter(text)
-    csv.field_size_limit(len(text) + 1)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))  # one for the process
     _check_quotes(text, delimiter)
     rows = [[clean(cell) for cell in row] for row in csv.reader(io.StringIO(text), delimiter=delimiter)]
     yield from _sheets(source, [("", rows)])
