@@ -15,10 +15,9 @@ from models.protocols import Embedder, EmbedderRecipe, Vectors
 
 
 def embedding_text(chunk: Chunk) -> str:
-    """What the chunk's vector is made of: a passage alone does not say what it is about."""
-    if chunk.kind == "qa":
-        return f"{chunk.question}\n{chunk.answer}"
-    return "\n".join([" > ".join(part for part in (chunk.title, *chunk.heading_path) if part), chunk.text]).strip()
+    """What the chunk's vector is made of: a text alone does not say what it is about, nor a question of what."""
+    above = (part for part in (chunk.title, *chunk.heading_path) if part and part != chunk.question)
+    return "\n".join([" > ".join(above), chunk.text]).strip()
 
 
 def vector_key(chunk: Chunk) -> str:

@@ -9,7 +9,6 @@ What was tried instead, and by how much it was worse, is in perf/LOG.md.
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -20,9 +19,12 @@ from ingestion.chunk import Chunk, ScoredChunk
 from ingestion.language import CJK
 
 POOL = 50  # chunks that each search gives to the fusion
-# Of lexical certainty against standard deviations: right chunks have some 0.1 of it to paraphrases, 0.4 to their own
-# words, and stand out by some 3.5 deviations. From 20 to 40 it makes little difference.
-LEXICAL_WEIGHT = 30.0
+# Of a chunk's share times the best share, against standard deviations. The right chunk stands out by some 3.5 of these;
+# of a question in other words than its own it holds a fifth (80 · 0.2² = 3.2), of one in its own words the half (20).
+# From 40 to 100 it makes little difference.
+LEXICAL_WEIGHT = 80.0
+# What the best chunk holds by chance alone: the name of a product in a question of another language than the knowledge.
+CHANCE_SHARE = 0.03
 
 _WORDS = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.,'][^\W_{CJK}]+)*|[%‰$€£¥<>≤≥]")
 # Words that may come and go without a change of meaning. No number and no denial is among them.
@@ -36,9 +38,9 @@ def fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk], top_k: in
     share = {found.chunk.id: found.score for found in lexical}
     outstanding = _standardised(similarity)
     unseen = min(outstanding.values(), default=0.0)  # at most as similar as the last of the pool
-    certainty = LEXICAL_WEIGHT * math.sqrt(max(share.values(), default=0.0))
+    certainty = LEXICAL_WEIGHT * max(0.0, max(share.values(), default=0.0) - CHANCE_SHARE)
     score = {key: outstanding.get(key, unseen) + certainty * share.get(key, 0.0) for key in chunks}
-    ranked = sorted(chunks, key=lambda key: (-score[key], key))
+    ranked = sorted(chunks, key=lambda key: (-score[key], -share.get(key, 0.0), key))
     found = (RetrievedChunk(chunks[key], score[key], similarity.get(key), share.get(key)) for key in ranked)
     return _distinct(found, top_k)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
-DEPTH = 10  # the deepest look of any measure but the reciprocal rank
+DEPTH = 10  # of a ranking: what lies deeper counts as not found
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Measures:
     recall_at_1: float
     recall_at_5: float
     recall_at_10: float
-    mrr: float  # reciprocal rank of the first relevant document, 0 if it was not found at all
+    mrr: float  # reciprocal rank of the first relevant document, 0 if it is not among the first ten
     ndcg_at_10: float  # gains are 1 or 0, discounted by log2(rank + 1), as a share of the best possible order
 
     def to_json(self) -> dict[str, float]:
@@ -25,14 +25,14 @@ class Measures:
 
 def measure(ranking: Sequence[str], relevant: frozenset[str]) -> Measures:
     """Of one question. ranking: document ids, best first, each once; relevant: at least one."""
-    gains = [document in relevant for document in ranking]
+    gains = [document in relevant for document in ranking[:DEPTH]]
     ideal = sum(_discount(rank) for rank in range(min(DEPTH, len(relevant))))
     return Measures(
         recall_at_1=sum(gains[:1]) / len(relevant),
         recall_at_5=sum(gains[:5]) / len(relevant),
-        recall_at_10=sum(gains[:10]) / len(relevant),
+        recall_at_10=sum(gains) / len(relevant),
         mrr=next((1 / (rank + 1) for rank, gain in enumerate(gains) if gain), 0.0),
-        ndcg_at_10=sum(_discount(rank) for rank, gain in enumerate(gains[:DEPTH]) if gain) / ideal,
+        ndcg_at_10=sum(_discount(rank) for rank, gain in enumerate(gains) if gain) / ideal,
     )
 
 

@@ -23,8 +23,9 @@ from typing import Any, Literal
 import numpy as np
 import structlog
 
+from deployments.answering.fusion import POOL
 from deployments.answering.query import detect_language
-from deployments.answering.types import Language, Principal
+from deployments.answering.types import Language, Principal, RetrievedChunk
 from deployments.retriever import Retriever
 from deployments.settings import EncoderSettings, KnowledgeSettings
 from ingestion.chunk import Chunk, ScoredChunk
@@ -40,7 +41,7 @@ from models.bundled import ensure_encoder
 from models.embedder import EncoderConfig
 from models.protocols import Vectors
 from perf.provenance import provenance
-from perf.quality.ranking import Measures, documents_of, mean, measure
+from perf.quality.ranking import DEPTH, Measures, documents_of, mean, measure
 from perf.quality.vectors import KeptVectors
 
 _ROOT = Path(__file__).parents[2]
@@ -51,7 +52,6 @@ _COMPANY_ARTICLES = _ROOT / "cluster" / "sample_company" / "articles" / "zh"
 _COMPANY_QUERIES = [_DATA / "company_queries_zh.jsonl"]
 
 _TENANT, _COLLECTION = "quality", "documents"
-_CHUNKS = 100  # looked at by each search alone: enough for ten documents, whose chunks may all be found
 
 Search = Literal["dense", "lexical", "hybrid"]
 Half = Literal["all", "dev", "held-out"]
@@ -162,30 +162,32 @@ class Searches:
 
     async def rankings(self, query: Query, vector: Vectors) -> dict[Search, list[str]]:
         """Ids of documents, best first."""
+        all_fused = 2 * POOL
         evidence = await self.retriever.search(
-            self._principal, _COLLECTION, query.text, query.language, vector, _CHUNKS
+            self._principal, _COLLECTION, query.text, query.language, vector, all_fused
         )
         return {
             "dense": _documents(self._alone("dense", query, vector)),
             "lexical": _documents(self._alone("lexical", query, vector)),
-            "hybrid": documents_of(found.chunk.document_id for found in evidence.chunks),
+            "hybrid": _documents(evidence.chunks),
         }
 
     def _alone(self, search: Search, query: Query, vector: Vectors) -> Sequence[ScoredChunk]:
-        """In the question's language if the knowledge speaks it, as the retriever does it."""
+        """As deep as the retriever searches, and in the question's language if the knowledge speaks it."""
 
         def found(language: Language | None) -> Sequence[ScoredChunk]:
             seen_by = (self._principal.audiences, self._today, language)
             if search == "dense":
-                return self._version.search_dense(vector, _CHUNKS, *seen_by)
-            return self._version.search_lexical(query.text, _CHUNKS, *seen_by)
+                return self._version.search_dense(vector, POOL, *seen_by)
+            return self._version.search_lexical(query.text, POOL, *seen_by)
 
         speaks = bool(self._version.search_dense(vector, 1, self._principal.audiences, self._today, query.language))
         return found(query.language if speaks else None)
 
 
-def _documents(found: Iterable[ScoredChunk]) -> list[str]:
-    return documents_of(hit.chunk.document_id for hit in found)
+def _documents(found: Iterable[ScoredChunk | RetrievedChunk]) -> list[str]:
+    """As many as are measured, so that no search gains by a longer list."""
+    return documents_of(hit.chunk.document_id for hit in found)[:DEPTH]
 
 
 async def _rank(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.answering.fusion import LEXICAL_WEIGHT, essence, fuse
+from deployments.answering.fusion import CHANCE_SHARE, LEXICAL_WEIGHT, essence, fuse
 from deployments.answering.types import RetrievedChunk
 from ingestion.chunk import Chunk, ScoredChunk
 
@@ -32,16 +32,17 @@ def ids(found: list[RetrievedChunk]) -> list[str]:
 def test_one_search_alone_keeps_its_order() -> None:
     assert ids(fuse(hits(a=0.9, b=0.8, c=0.7), [], 5)) == ["a", "b", "c"]
     assert ids(fuse([], hits(a=0.5, b=0.4, c=0.1), 5)) == ["a", "b", "c"]
+    assert ids(fuse([], hits(b=0.02, a=0.01), 5)) == ["b", "a"]  # by chance, but there is nothing else
     assert fuse([], [], 5) == []
 
 
 def test_the_score_is_deviations_and_weighted_certainty() -> None:
     found = {each.chunk.id: each for each in fuse(hits(a=0.9, b=0.8, c=0.7), hits(b=0.25, d=0.16), 5)}
     deviation = math.sqrt(((0.1**2) * 2) / 3)  # of 0.9, 0.8 and 0.7 from their mean 0.8
-    best = math.sqrt(0.25)
+    certainty = LEXICAL_WEIGHT * (0.25 - CHANCE_SHARE)
     assert found["a"].score == pytest.approx(0.1 / deviation)
-    assert found["b"].score == pytest.approx(LEXICAL_WEIGHT * best * 0.25)
-    assert found["d"].score == pytest.approx(-0.1 / deviation + LEXICAL_WEIGHT * best * 0.16)  # as the pool's last
+    assert found["b"].score == pytest.approx(certainty * 0.25)
+    assert found["d"].score == pytest.approx(-0.1 / deviation + certainty * 0.16)  # as the pool's last
     assert (found["a"].similarity, found["a"].lexical_score) == (0.9, None)
     assert (found["b"].similarity, found["b"].lexical_score) == (0.8, 0.25)
     assert (found["d"].similarity, found["d"].lexical_score) == (None, 0.16)

@@ -29,8 +29,9 @@ pytestmark = pytest.mark.unit
         ("b c a", "a", Measures(0.0, 1.0, 1.0, 1 / 3, 0.5)),
         # both in order: everything is as good as can be, but one place holds one document
         ("a b c", "a b", Measures(0.5, 1.0, 1.0, 1.0, 1.0)),
-        # eleventh: beyond every depth but that of the reciprocal rank
-        ("b c d e f g h i j k a", "a", Measures(0.0, 0.0, 0.0, 1 / 11, 0.0)),
+        # tenth, and eleventh, which is too deep
+        ("b c d e f g h i j a", "a", Measures(0.0, 0.0, 1.0, 1 / 10, 1 / math.log2(11))),
+        ("b c d e f g h i j k a", "a", Measures(0.0, 0.0, 0.0, 0.0, 0.0)),
         ("b c", "a", Measures(0.0, 0.0, 0.0, 0.0, 0.0)),
         ("", "a", Measures(0.0, 0.0, 0.0, 0.0, 0.0)),
     ],
