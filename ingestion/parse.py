@@ -119,13 +119,14 @@ def _beginning(path: Path, kind: str) -> bytes:
             raise ParseError(f"is larger than {MAX_FILE_BYTES // 1_000_000} MB: split it")
         with path.open("rb") as opened:
             beginning = opened.read(_SIGNATURE_BYTES)
+        is_empty = found.st_size <= len(beginning) and not beginning.strip()
     except FileNotFoundError as error:
         raise ParseError("is not there any more, or is a link to nothing: put it back, or remove the link") from error
     except PermissionError as error:
         raise ParseError("may not be read by the user of this program: give it the permission") from error
     except OSError as error:
         raise ParseError(f"cannot be read: {error.strerror}") from error
-    if not beginning.strip():
+    if is_empty:
         raise ParseError("is empty: fill it, or remove it")
     return beginning
 

@@ -94,6 +94,8 @@ def _check_end(path: Path) -> None:
 
 def _why(error: Exception) -> str:
     cause = type(error.args[0]).__name__ if error.args else ""
+    if cause == "MemoryError":
+        raise MemoryError from error
     if "Password" in cause or "Encryption" in cause:
         return "is encrypted: save it without a password"
     return f"is a broken PDF: save it again ({cause or error})"
