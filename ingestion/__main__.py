@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,9 +23,11 @@ from ingestion.document import Parsed, clean, read_details
 from ingestion.errors import IngestionError, NothingToIngestError, TooManyRejectsError, UnknownVersionError
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.propose import propose, vllm_process, write_csv
+from ingestion.reading import ReadLimits
 from ingestion.report import as_table, plan_as_table, rejects_as_lines
-from ingestion.sources import expand
+from ingestion.sources import expand, read_url_list
 from ingestion.store import KnowledgeStore
+from ingestion.web import WebLimits
 from models.embedder import EncoderConfig
 
 DEFAULT_ROOT = ".raydesk/knowledge"
@@ -32,7 +35,7 @@ _DEFAULT = EncoderConfig()
 
 app = typer.Typer(
     name="ingest",
-    help="Make documents searchable: Markdown, text, HTML, PDF, DOCX, XLSX, CSV and JSONL.",
+    help="Make documents searchable: Markdown, text, HTML, PDF, Word, Excel, CSV, JSONL, Parquet, web pages.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -48,7 +51,30 @@ Settings = Annotated[
         help="Settings file of the service: its knowledge and encoder sections.  [dim]of the one that runs here[/dim]",
     ),
 ]
-Paths = Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files and folders.", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files and folders.", show_default=False)]
+Sources = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="SOURCE…",
+        help="Files, folders, s3://bucket/prefix, gs://…, hf://owner/name, addresses of pages and of sitemaps.",
+        show_default=False,
+    ),
+]
+UrlLists = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--urls",
+        exists=True,
+        dir_okay=False,
+        help="A file with one address of a page or sitemap a line. May be repeated.",
+    ),
+]
+OwnHosts = Annotated[
+    list[str] | None,
+    typer.Option("--own-host", help="A host of the company: its address may be private. May be repeated."),
+]
+MaxPages = Annotated[int, typer.Option("--max-pages", min=1, help="Web pages fetched in one run, at most.")]
+_MAX_PAGES = WebLimits().max_pages
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge it is.")]
 Root = Annotated[
@@ -68,8 +94,9 @@ def _encoder_option(field: str, **options: Any) -> Any:
 
 @app.command()
 def apply(
-    paths: Paths,
     collection: Collection,
+    sources: Sources = None,
+    urls: UrlLists = None,
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
@@ -93,8 +120,10 @@ def apply(
     max_reject_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Publish nothing if more of the documents are rejected.")
     ] = 0.2,
+    own_hosts: OwnHosts = None,
+    max_pages: MaxPages = _MAX_PAGES,
 ) -> None:
-    """Publish what PATH… hold as the collection, in place of what earlier runs brought.
+    """Publish what SOURCE… hold as the collection, in place of what earlier runs brought.
 
     Customers are answered from the old version until the new one is complete, and from the new one a second later.
     Texts that have not changed keep their vectors, so a run over a few changed files takes seconds. A file that
@@ -126,12 +155,13 @@ def apply(
 
         with _Stages(console) as stages:
             report = ingest(
-                paths,
+                _named_sources(sources, urls),
                 root=_root(settings, root),
                 tenant=tenant,
                 collection=collection,
                 encoder=config.located(),
                 parts=_parts(settings),
+                limits=_read_limits(own_hosts, max_pages),
                 max_reject_share=max_reject_share,
                 concurrency=concurrency,
                 gpus_per_embedder=gpus,
@@ -147,16 +177,19 @@ def apply(
 
 @app.command()
 def plan(
-    paths: Paths,
     collection: Collection,
+    sources: Sources = None,
+    urls: UrlLists = None,
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
     encoder: Annotated[
         str | None, _encoder_option("model", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")
     ] = None,
+    own_hosts: OwnHosts = None,
+    max_pages: MaxPages = _MAX_PAGES,
 ) -> None:
-    """Show what `apply` with the same PATH… would change, and how long it would take. Changes nothing.
+    """Show what `apply` with the same SOURCE… would change, and how long it would take. Changes nothing.
 
     Example: raydesk ingest plan --collection help articles/ faq.csv
     """
@@ -168,11 +201,12 @@ def plan(
 
         with _Stages(console) as stages:
             made = job.plan(
-                paths,
+                _named_sources(sources, urls),
                 root=_root(settings, root),
                 tenant=tenant,
                 collection=collection,
                 encoder=config.located(),
+                limits=_read_limits(own_hosts, max_pages),
                 progress=stages.tell,
             )
     _show(plan_as_table(made))
@@ -180,7 +214,7 @@ def plan(
 
 @app.command()
 def put(
-    paths: Paths,
+    files: Files,
     collection: Collection,
     tenant: Tenant = "demo",
     settings: Settings = None,
@@ -189,14 +223,14 @@ def put(
         str | None, typer.Option("--as", help="Id of the document it takes the place of, if there is one file.")
     ] = None,
 ) -> None:
-    """Put in the documents of PATH… by hand, in place of those with the same ids; all others stay.
+    """Put in the documents of FILE… by hand, in place of those with the same ids; all others stay.
 
     They are live a second later, and a later `apply` leaves them alone. `documents` shows the ids.
 
     Example: raydesk ingest put --collection help --as articles/returns.md returns.md
     """
     with _errors_said("Not published"):
-        parsed = _parsed(paths, name)
+        parsed = _parsed(files, name)
         for reject in parsed.rejects:
             typer.echo(f"Rejected: {reject.source}: {reject.reason}", err=True)
         if not parsed.documents:
@@ -419,6 +453,17 @@ def _current(store: KnowledgeStore, tenant: str, collection: str) -> str:
     return version
 
 
+def _named_sources(sources: list[str] | None, urls: list[Path] | None) -> list[str]:
+    named = [*(sources or ()), *(url for file in urls or () for url in read_url_list(file))]
+    if not named:
+        raise NothingToIngestError("name files, folders or addresses")
+    return named
+
+
+def _read_limits(own_hosts: list[str] | None, max_pages: int) -> ReadLimits:
+    return ReadLimits(web=WebLimits(own_hosts=frozenset(host.lower() for host in own_hosts or ()), max_pages=max_pages))
+
+
 def _parsed(paths: list[Path], name: str | None) -> Parsed:
     """All that the files hold, read as `apply` reads them."""
     files = expand(paths)
@@ -503,10 +548,17 @@ class _Stages:
     """Bars where somebody sits, and otherwise a line a stage: the launcher shows lines."""
 
     def __init__(self, console: Console) -> None:
-        columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[speed]}"),
+        )
         self._bars = Progress(*columns, console=console) if sys.stderr.isatty() else None
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, int] = {}
+        self._began_s: dict[str, float] = {}
 
     def __enter__(self) -> _Stages:
         if self._bars is not None:
@@ -518,15 +570,18 @@ class _Stages:
             self._bars.stop()
 
     def tell(self, stage: str, done: int, total: int | None) -> None:
+        elapsed_s = time.monotonic() - self._began_s.setdefault(stage, time.monotonic())
+        speed = f"{done / elapsed_s:.0f}/s" if done and elapsed_s >= 1.0 else ""
         if self._bars is not None:
             if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(stage, total=total)
-            self._bars.update(self._tasks[stage], completed=done)
+                self._tasks[stage] = self._bars.add_task(stage, total=total, speed="")
+            self._bars.update(self._tasks[stage], completed=done, speed=speed)
             return
         tenth = 10 * done // total if total else 0
         if self._told.get(stage) != tenth:
             self._told[stage] = tenth
-            print(f"{stage} {done} of {total}" if total is not None else stage, file=sys.stderr, flush=True)
+            counted = "" if total is None else f" {done} of {total}{f' ({speed})' if speed else ''}"
+            print(f"{stage}{counted}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
