@@ -141,6 +141,11 @@ class RetrieverSettings(Branch):
         description="Similarity (cosine) from which a passage is evidence, by the question's language: an encoder's "
         "scale is not the same in all of them.",
     )
+    foreign_evidence_threshold: dict[Language, float] = Field(
+        {"en": 0.79, "zh": 0.81},
+        description="The same for passages in another language than the question, which is found only where there are "
+        "none in its own: between languages everything is less similar.",
+    )
     evidence_coverage: float = Field(
         0.6, ge=0, le=1, description="Share of the question's words in a passage from which it is evidence, too."
     )

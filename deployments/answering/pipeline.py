@@ -231,10 +231,12 @@ class Turn:
             if prediction.label == OUT_OF_SCOPE and prediction.confidence >= limits.out_of_scope_threshold:
                 return []
         asked = words(self._query.search_text)
+        language = self._query.language
+        own, foreign = limits.evidence_threshold[language], limits.foreign_evidence_threshold[language]
         return [
             found
             for found in evidence.chunks
-            if (found.similarity or 0.0) >= limits.evidence_threshold[self._query.language]
+            if (found.similarity or 0.0) >= (own if found.chunk.language in (language, "und") else foreign)
             or coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
         ]
 

@@ -8,10 +8,10 @@ from deployments.answering.errors import (
     UnknownCollectionError,
     UnknownModelError,
 )
-from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Meta
+from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Evidence, Meta, Principal, RetrievedChunk
 from deployments.fakes import InMemoryCache
 from models.fakes import ScriptedLLM
-from tests.unit.deployments.conftest import Shop
+from tests.unit.deployments.conftest import Shop, passage
 
 pytestmark = pytest.mark.unit
 
@@ -169,6 +169,36 @@ async def test_nothing_found_is_an_honest_abstention(shop: Shop) -> None:
     events, record = await shop.ask("zzz qqq xxx")
     assert path(events) == "abstain"
     assert not record.grounded
+
+
+class FoundAt:
+    """A retriever that finds one English passage, as similar as it is told."""
+
+    def __init__(self, similarity: float) -> None:
+        self._found = RetrievedChunk(passage("customs", "Parcels from abroad pass customs."), 1.0, similarity)
+
+    async def version(self, principal: Principal, collection: str) -> str:
+        return "v1"
+
+    async def search(self, *asked: object) -> Evidence:
+        return Evidence("v1", (self._found,), ())
+
+
+@pytest.mark.parametrize(
+    ("question", "similarity", "is_evidence"),
+    [
+        ("do I pay duty", 0.31, True),
+        ("do I pay duty", 0.29, False),
+        ("要交关税吗", 0.82, True),  # between languages the scale is another one
+        ("要交关税吗", 0.80, False),
+    ],
+)
+async def test_what_is_evidence_depends_on_the_languages_of_question_and_passage(
+    tmp_path: Path, question: str, similarity: float, is_evidence: bool
+) -> None:
+    shop = Shop(tmp_path, retriever=FoundAt(similarity))
+    events, _ = await shop.ask(question)
+    assert path(events) == ("passage" if is_evidence else "abstain")
 
 
 async def test_out_of_scope_is_an_abstention_whatever_was_found(shop: Shop) -> None:
