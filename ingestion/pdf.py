@@ -295,7 +295,13 @@ def _continued(rows: Sequence[TableRow], more: Sequence[TableRow]) -> list[Table
 def _add_heading(blocks: list[Block], line: _Line, level: int, before: _Line | _Table | None) -> None:
     """Appends to the heading above it, if that takes two lines, or begins a new one."""
     above = blocks[-1] if blocks else None
-    if above and above.kind == "heading" and above.level == level and _is_close(line, before) and not asks(above.text):
+    if (
+        above
+        and above.kind == "heading"
+        and above.level == level
+        and _is_close(line, before)
+        and not _is_question(above.text)
+    ):
         blocks[-1] = replace(above, text=_joined(above.text, line.text))
     else:
         blocks.append(Block("heading", line.text, level, line.page))

@@ -13,7 +13,7 @@ from ingestion.parse import parse
 pytestmark = pytest.mark.unit
 
 
-class Paper(FPDF):
+class Paper(FPDF):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         self.add_page()
