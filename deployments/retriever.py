@@ -44,9 +44,9 @@ class Candidates:
     lexical: tuple[ScoredChunk, ...]
     pairs: tuple[ScoredChunk, ...]
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.dense and not self.lexical
+    def speaks(self, language: Language) -> bool:
+        """Whether there is knowledge in the language; what is in none ("und") is found beside that of every one."""
+        return any(found.chunk.language == language for found in (*self.dense, *self.lexical))
 
 
 class Retriever:
@@ -205,7 +205,7 @@ class Retriever:
         top_k: int,
     ) -> Evidence:
         found = self._candidates(principal, collection, text, language, embedding)
-        if found.is_empty:
+        if not found.speaks(language):
             found = self._candidates(principal, collection, text, None, embedding)
         return fused(found, top_k)
 

@@ -57,7 +57,7 @@ class ShardedRetriever:
     ) -> Evidence:
         """Waits for every shard: an answer from a part of the knowledge would be a wrong one."""
         found = await self._candidates(principal, collection, text, language, embedding)
-        if found.is_empty:
+        if not found.speaks(language):
             found = await self._candidates(principal, collection, text, None, embedding)
         return fused(found, top_k)
 

@@ -166,23 +166,18 @@ class Searches:
         evidence = await self.retriever.search(
             self._principal, _COLLECTION, query.text, query.language, vector, all_fused
         )
-        return {
-            "dense": _documents(self._alone("dense", query, vector)),
-            "lexical": _documents(self._alone("lexical", query, vector)),
-            "hybrid": _documents(evidence.chunks),
-        }
+        dense, lexical = self._found(query, vector, query.language)
+        if not any(hit.chunk.language == query.language for hit in (*dense, *lexical)):  # as the retriever does it
+            dense, lexical = self._found(query, vector, None)
+        return {"dense": _documents(dense), "lexical": _documents(lexical), "hybrid": _documents(evidence.chunks)}
 
-    def _alone(self, search: Search, query: Query, vector: Vectors) -> Sequence[ScoredChunk]:
-        """As deep as the retriever searches, and in the question's language if the knowledge speaks it."""
-
-        def found(language: Language | None) -> Sequence[ScoredChunk]:
-            seen_by = (self._principal.audiences, self._today, language)
-            if search == "dense":
-                return self._version.search_dense(vector, POOL, *seen_by)
-            return self._version.search_lexical(query.text, POOL, *seen_by)
-
-        speaks = bool(self._version.search_dense(vector, 1, self._principal.audiences, self._today, query.language))
-        return found(query.language if speaks else None)
+    def _found(
+        self, query: Query, vector: Vectors, language: Language | None
+    ) -> tuple[Sequence[ScoredChunk], Sequence[ScoredChunk]]:
+        """By each search alone, as deep as the retriever searches."""
+        seen_by = (self._principal.audiences, self._today, language)
+        dense = self._version.search_dense(vector, POOL, *seen_by)
+        return dense, self._version.search_lexical(query.text, POOL, *seen_by)
 
 
 def _documents(found: Iterable[ScoredChunk | RetrievedChunk]) -> list[str]:

@@ -1,0 +1,61 @@
+"""The retriever over a real store, alone: what it does beyond what every retriever must (the conformance suite)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deployments.answering.types import Language, Principal
+from deployments.retriever import Retriever
+from deployments.settings import EncoderSettings, KnowledgeSettings
+from ingestion.chunk import Chunk
+from ingestion.store import Changes, KnowledgeStore
+from models.fakes import HashEmbedder
+
+pytestmark = pytest.mark.unit
+
+EMBEDDER = HashEmbedder(512)
+ANYONE = Principal("demo", frozenset({"public"}), "k")
+RETURNS = Chunk("returns", "d1", 0, "passage", "Returns are free within 30 days.", "Returns", "en", "public", "a.md")
+COPY = replace(RETURNS, id="copy", document_id="d2", text="**Returns** are free within 30 days!", source="b.md")
+NUMBERS = replace(RETURNS, id="numbers", document_id="d3", text="4711 0815", title="", language="und")
+CHINESE = replace(RETURNS, id="zh", document_id="d4", text="七天内可以退货。", title="退货", language="zh")
+
+
+@pytest.fixture
+async def retriever(tmp_path: Path) -> AsyncIterator[Retriever]:
+    room = Retriever(KnowledgeSettings(root=str(tmp_path)), EncoderSettings(), embedder_identity=EMBEDDER.identity)
+    yield room
+    await room.stop()
+
+
+def publish(root: Path, *chunks: Chunk) -> None:
+    vectors = EMBEDDER.embed_passages([chunk.text for chunk in chunks])
+    KnowledgeStore(root).publish("demo", "help", Changes(EMBEDDER.identity, chunks, vectors, vectors[:0]))
+
+
+async def ids(retriever: Retriever, text: str, language: Language) -> list[str]:
+    evidence = await retriever.search(ANYONE, "help", text, language, EMBEDDER.embed_queries([text])[0], 5)
+    return [found.chunk.id for found in evidence.chunks]
+
+
+async def test_copies_are_one_result(retriever: Retriever, tmp_path: Path) -> None:
+    publish(tmp_path, RETURNS, COPY, NUMBERS)
+    first, *others = await ids(retriever, "returns within 30 days", "en")
+    assert first in ("returns", "copy")
+    assert others == ["numbers"]
+
+
+async def test_where_nothing_is_in_the_language_of_the_question_everything_is_searched(
+    retriever: Retriever, tmp_path: Path
+) -> None:
+    publish(tmp_path, RETURNS, NUMBERS)  # a table of numbers alone is no knowledge in Chinese
+    assert set(await ids(retriever, "Returns 退货", "zh")) == {"returns", "numbers"}
+
+
+async def test_where_something_is_nothing_else_is_searched(retriever: Retriever, tmp_path: Path) -> None:
+    publish(tmp_path, RETURNS, NUMBERS, CHINESE)
+    assert set(await ids(retriever, "Returns 退货", "zh")) == {"zh", "numbers"}
