@@ -44,7 +44,7 @@ from deployments.answering.types import (
     Understanding,
 )
 from deployments.answering.words import coverage, words
-from deployments.settings import AppSettings
+from deployments.settings import AppSettings, Language, RetrieverSettings
 from models.protocols import OUT_OF_SCOPE, GenerationEnd, GenerationRequest, TextDelta
 
 log = structlog.get_logger(__name__)
@@ -231,14 +231,7 @@ class Turn:
             if prediction.label == OUT_OF_SCOPE and prediction.confidence >= limits.out_of_scope_threshold:
                 return []
         asked = words(self._query.search_text)
-        language = self._query.language
-        own, foreign = limits.evidence_threshold[language], limits.foreign_evidence_threshold[language]
-        return [
-            found
-            for found in evidence.chunks
-            if (found.similarity or 0.0) >= (own if found.chunk.language in (language, "und") else foreign)
-            or coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
-        ]
+        return [found for found in evidence.chunks if is_evidence(found, asked, self._query.language, limits)]
 
     def _choose_tier(self) -> Tier | None:
         """The smallest tier that is up and writes the customer's language; why there is none goes into `degraded`."""
@@ -475,6 +468,15 @@ class Turn:
 
     def _elapsed_ms(self) -> float:
         return (time.perf_counter() - self._started) * 1000
+
+
+def is_evidence(found: RetrievedChunk, asked: frozenset[str], language: Language, limits: RetrieverSettings) -> bool:
+    """Whether an answer may rest on it. asked: the words of the question; language: the question's."""
+    in_own_language = found.chunk.language in (language, "und")
+    thresholds = limits.evidence_threshold if in_own_language else limits.foreign_evidence_threshold
+    if (found.similarity or 0.0) >= thresholds[language]:
+        return True
+    return coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
 
 
 async def _as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:

@@ -44,14 +44,14 @@ from perf.provenance import provenance
 from perf.quality.ranking import DEPTH, Measures, documents_of, mean, measure
 from perf.quality.vectors import KeptVectors
 
-_ROOT = Path(__file__).parents[2]
-_DATA = _ROOT / "perf" / "data"
-_RHO_BANK = _ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
-_RHO_BANK_QUERIES = [_DATA / "rho_bank_queries_en.jsonl", _DATA / "rho_bank_queries_zh.jsonl"]
-_COMPANY_ARTICLES = _ROOT / "cluster" / "sample_company" / "articles" / "zh"
+ROOT = Path(__file__).parents[2]
+_DATA = ROOT / "perf" / "data"
+RHO_BANK = ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
+RHO_BANK_QUERIES = [_DATA / "rho_bank_queries_en.jsonl", _DATA / "rho_bank_queries_zh.jsonl"]
+_COMPANY_ARTICLES = ROOT / "cluster" / "sample_company" / "articles" / "zh"
 _COMPANY_QUERIES = [_DATA / "company_queries_zh.jsonl"]
 
-_TENANT, _COLLECTION = "quality", "documents"
+TENANT, COLLECTION = "quality", "documents"
 
 Search = Literal["dense", "lexical", "hybrid"]
 Half = Literal["all", "dev", "held-out"]
@@ -133,7 +133,7 @@ def half_of(queries: Sequence[Query], half: Half) -> list[Query]:
 
 def chunks_of(documents: Iterable[Document]) -> list[Chunk]:
     """Each content once, as ingestion keeps it."""
-    return list({chunk.id: chunk for document in documents for chunk in split(document, _COLLECTION)}.values())
+    return list({chunk.id: chunk for document in documents for chunk in split(document, COLLECTION)}.values())
 
 
 def publish(root: Path, chunks: Sequence[Chunk], vectors: KeptVectors) -> KnowledgeVersion:
@@ -142,8 +142,8 @@ def publish(root: Path, chunks: Sequence[Chunk], vectors: KeptVectors) -> Knowle
     passages = vectors.passages([embedding_text(chunk) for chunk in chunks])
     asked = vectors.queries(questions) if questions else np.empty((0, passages.shape[1]), np.float32)
     store = KnowledgeStore(root)
-    version = store.publish(_TENANT, _COLLECTION, Changes(vectors.identity, chunks, passages, asked))
-    return store.open(_TENANT, _COLLECTION, version)
+    version = store.publish(TENANT, COLLECTION, Changes(vectors.identity, chunks, passages, asked))
+    return store.open(TENANT, COLLECTION, version)
 
 
 # --- rankings ---
@@ -154,7 +154,7 @@ class Searches:
 
     def __init__(self, root: Path, version: KnowledgeVersion, audiences: frozenset[str]) -> None:
         self._version = version
-        self._principal = Principal(_TENANT, audiences, "quality")
+        self._principal = Principal(TENANT, audiences, "quality")
         self._today = datetime.now(UTC).date()
         self.retriever = Retriever(
             KnowledgeSettings(root=str(root)), EncoderSettings(), embedder_identity=version.embedder_identity
@@ -164,7 +164,7 @@ class Searches:
         """Ids of documents, best first."""
         all_fused = 2 * POOL
         evidence = await self.retriever.search(
-            self._principal, _COLLECTION, query.text, query.language, vector, all_fused
+            self._principal, COLLECTION, query.text, query.language, vector, all_fused
         )
         dense, lexical = self._found(query, vector, query.language)
         if not any(hit.chunk.language == query.language for hit in (*dense, *lexical)):  # as the retriever does it
@@ -244,11 +244,11 @@ def main() -> None:
     options = parser.parse_args()
     origin = provenance()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))  # errors only
-    is_rho_bank = options.documents is None and _RHO_BANK.is_file()
-    documents_path = options.documents or (_RHO_BANK if is_rho_bank else _COMPANY_ARTICLES)
+    is_rho_bank = options.documents is None and RHO_BANK.is_file()
+    documents_path = options.documents or (RHO_BANK if is_rho_bank else _COMPANY_ARTICLES)
     if options.documents is not None and options.queries is None:
         parser.error("--documents needs --queries: ours ask for other documents")
-    paths = options.queries or (_RHO_BANK_QUERIES if is_rho_bank else _COMPANY_QUERIES)
+    paths = options.queries or (RHO_BANK_QUERIES if is_rho_bank else _COMPANY_QUERIES)
     try:
         documents = read_documents(documents_path)
         known = frozenset(document.id for document in documents)
@@ -256,9 +256,9 @@ def main() -> None:
     except BadInputError as error:
         parser.error(str(error))
     model = options.encoder or str(
-        ensure_encoder(_ROOT / ".raydesk" / "models", lambda line: print(line, file=sys.stderr))
+        ensure_encoder(ROOT / ".raydesk" / "models", lambda line: print(line, file=sys.stderr))
     )
-    vectors = KeptVectors(_ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model).located())
+    vectors = KeptVectors(ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model).located())
 
     queries = [query for each in sets.values() for query in each]
     rankings = rank(documents, queries, vectors)
