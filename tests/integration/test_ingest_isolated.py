@@ -13,7 +13,7 @@ import pytest
 from ingestion.document import Document
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.sources import SourceFile
-from tests.integration import hostile_files as hostile
+from tests.integration import made_files as made
 
 pytestmark = pytest.mark.integration
 
@@ -102,19 +102,19 @@ def test_the_child_has_no_credentials(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def word(name: str, *body: str, doctype: str = "") -> Callable[[Path], None]:
-    return lambda folder: hostile.write_docx(folder / name, body, doctype)
+    return lambda folder: made.write_docx(folder / name, body, doctype)
 
 
 def sheet(name: str, *rows: str, strings: str = "", doctype: str = "") -> Callable[[Path], None]:
-    return lambda folder: hostile.write_xlsx(folder / name, rows, strings, doctype)
+    return lambda folder: made.write_xlsx(folder / name, rows, strings, doctype)
 
 
 def lying_archive(folder: Path) -> None:
-    hostile.write_docx(folder / "a.docx", [hostile.paragraph("x" * 100_000)])
-    hostile.lie_about_size(folder / "a.docx")
+    made.write_docx(folder / "a.docx", [made.paragraph("x" * 100_000)])
+    made.lie_about_size(folder / "a.docx")
 
 
-FAR_CELL = (hostile.text_cell("A1", "a"), hostile.text_cell("XFD1048576", "b"))
+FAR_CELL = (made.text_cell("A1", "a"), made.text_cell("XFD1048576", "b"))
 SHARED = [f"<row r='{row}'><c r='A{row}' t='s'><v>0</v></c></row>" for row in range(1, 60_000)]
 YAML = "---\na: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(98 + level)}: &{chr(98 + level)} [{','.join([f'*{chr(97 + level)}'] * 10)}]\n" for level in range(9)
@@ -127,16 +127,16 @@ YAML = "---\na: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         pytest.param(word("a.docx", *[" " * 1_000_000] * 450), "unpacks to 450 MB", id="zip bomb"),
         pytest.param(lying_archive, "broken Word document", id="archive that lies about its size"),
         pytest.param(word("a.docx", "<w:p>" * 200_000, "</w:p>" * 200_000), "nested too deep", id="deep XML"),
-        pytest.param(word("a.docx", hostile.paragraph("&l11;"), doctype=hostile.LAUGHS), "amplification", id="laughs"),
-        pytest.param(sheet("a.xlsx", hostile.text_cell("A1", "&l9;"), doctype=hostile.LAUGHS), "broken", id="sheet"),
+        pytest.param(word("a.docx", made.paragraph("&l11;"), doctype=made.LAUGHS), "amplification", id="laughs"),
+        pytest.param(sheet("a.xlsx", made.text_cell("A1", "&l9;"), doctype=made.LAUGHS), "broken", id="sheet"),
         pytest.param(sheet("a.xlsx", *FAR_CELL), "memory", id="a cell far out"),
         pytest.param(sheet("a.xlsx", *SHARED, strings="x" * 30_000), "memory", id="one string many times"),
         pytest.param(
-            lambda folder: hostile.write_pdf(folder / "a.pdf", hostile.packed_blanks(1200), packed=True),
+            lambda folder: made.write_pdf(folder / "a.pdf", made.packed_blanks(1200), packed=True),
             "memory|took longer", id="PDF stream bomb",
         ),
         pytest.param(
-            lambda folder: hostile.write_pdf(folder / "a.pdf", b"BT /F 1 Tf " + b"(aaaaaaaaaa) Tj " * 300_000 + b"ET"),
+            lambda folder: made.write_pdf(folder / "a.pdf", b"BT /F 1 Tf " + b"(aaaaaaaaaa) Tj " * 300_000 + b"ET"),
             "memory|took longer", id="PDF of a million letters",
         ),
         pytest.param(
@@ -148,7 +148,7 @@ YAML = "---\na: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
             "memory|took longer", id="wide table",
         ),
         pytest.param(
-            lambda folder: (folder / "a.docx").write_bytes(hostile.encrypted_office_file()),
+            lambda folder: (folder / "a.docx").write_bytes(made.encrypted_office_file()),
             "is encrypted", id="encrypted",
         ),
         pytest.param(lambda folder: os.mkfifo(folder / "a.txt"), "a pipe", id="FIFO"),
@@ -169,12 +169,10 @@ def test_a_bomb_ends_its_reader_at_most(
 @pytest.mark.parametrize(
     "make",
     [
-        lambda folder: hostile.write_pdf(
+        lambda folder: made.write_pdf(
             folder / "a.pdf", b"BT /F 9 Tf 99 99 Td (Good text) Tj ET", mediabox="0 0 9999999 9999999"
         ),
-        lambda folder: hostile.write_pdf(
-            folder / "a.pdf", b"BT /F 9 Tf 99 99 Td (Good text) Tj ET", kids="2 0 R 3 0 R"
-        ),
+        lambda folder: made.write_pdf(folder / "a.pdf", b"BT /F 9 Tf 99 99 Td (Good text) Tj ET", kids="2 0 R 3 0 R"),
         lambda folder: (folder / "a.html").write_text("<table><tr><td colspan=99999 rowspan=99999>Good text</table>"),
         lambda folder: (folder / "a.txt").write_text(" " * 100_000 + "Good text"),
         lambda folder: (folder / "a.md").write_text("Good text " + "<b>" * 100_000),

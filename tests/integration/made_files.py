@@ -1,4 +1,4 @@
-"""Files that are made to harm their reader, and good ones of the formats that need some making. Small; they grow."""
+"""Files of the formats that need some making: good ones, and such as are made to harm their reader."""
 
 from __future__ import annotations
 
@@ -84,17 +84,31 @@ def text_cell(place: str, text: str) -> str:
     return f"<row r='{place.lstrip('ABCDEFX')}'><c r='{place}' t='inlineStr'><is><t>{text}</t></is></c></row>"
 
 
+def pdf_lines(*lines: str) -> bytes:
+    """A content stream with lines of text, 24 points apart; those that begin with # are larger."""
+    stream = b""
+    for row, line in enumerate(lines):
+        size = 16 if line.startswith("#") else 11
+        letters = line.lstrip("# ").encode("utf-16-be").hex()
+        stream += f"BT /C {size} Tf 72 {700 - 24 * row} Td <{letters}> Tj ET\n".encode()
+    return stream
+
+
 def write_pdf(
     path: Path, stream: bytes, *, packed: bool = False, mediabox: str = "0 0 595 842", kids: str = "3 0 R"
 ) -> None:
-    """One page with this content stream, which may be packed already."""
+    """One page with this content stream, which may be packed already. Font /F has Latin letters, /C all."""
     content = stream if packed else zlib.compress(stream)
     objects = [
         b"<</Type/Catalog/Pages 2 0 R>>",
         f"<</Type/Pages/Kids[{kids}]/Count {kids.count('R')}>>".encode(),
-        f"<</Type/Page/Parent 2 0 R/MediaBox[{mediabox}]/Contents 4 0 R/Resources<</Font<</F 5 0 R>>>>>>".encode(),
+        f"<</Type/Page/Parent 2 0 R/MediaBox[{mediabox}]/Contents 4 0 R"
+        "/Resources<</Font<</F 5 0 R/C 6 0 R>>>>>>".encode(),
         b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(content), content),
         b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        b"<</Type/Font/Subtype/Type0/BaseFont/STSong-Light/Encoding/UniGB-UCS2-H/DescendantFonts[7 0 R]>>",
+        b"<</Type/Font/Subtype/CIDFontType0/BaseFont/STSong-Light/DW 1000"
+        b"/CIDSystemInfo<</Registry(Adobe)/Ordering(GB1)/Supplement 4>>>>",
     ]
     out = io.BytesIO(b"%PDF-1.4\n")
     out.seek(0, io.SEEK_END)
@@ -103,8 +117,8 @@ def write_pdf(
         places.append(out.tell())
         out.write(b"%d 0 obj\n%s\nendobj\n" % (number, content))
     table = out.tell()
-    out.write(b"xref\n0 6\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places))
-    out.write(b"trailer<</Size 6/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % table)
+    out.write(b"xref\n0 8\n0000000000 65535 f \n" + b"".join(b"%010d 00000 n \n" % place for place in places))
+    out.write(b"trailer<</Size 8/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n" % table)
     path.write_bytes(out.getvalue())
 
 
