@@ -61,7 +61,7 @@ class EncoderConfig:
 
         Raises `ModelLoadError`.
         """
-        folder = _local_folder(self.model)
+        folder = local_folder(self.model)
         recipe = (self.pooling, self.query_prefix, self.passage_prefix, str(self.max_tokens), self.precision)
         return f"{folder.name if Path(self.model).is_dir() else self.model}@{_fingerprint(folder, recipe)}"
 
@@ -80,7 +80,7 @@ class BertEmbedder:
         import torch
         from transformers import AutoConfig, AutoModel
 
-        folder = _local_folder(config.model)
+        folder = local_folder(config.model)
         architecture = AutoConfig.from_pretrained(folder)
         _check_length(config, getattr(architecture, "max_position_embeddings", None))
         torch.set_num_threads(config.threads)
@@ -160,7 +160,8 @@ def _batches(lengths: Sequence[int], max_tokens: int) -> Iterator[list[int]]:
         yield batch
 
 
-def _local_folder(model: str) -> Path:
+def local_folder(model: str) -> Path:
+    """The folder of a local model, or of one fetched from the Hugging Face hub. Raises `ModelLoadError`."""
     if Path(model).is_dir():
         if not Path(model, "config.json").is_file():
             raise ModelLoadError(f"{model!r} is a folder, but there is no config.json in it: not a model")

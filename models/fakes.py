@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,6 +91,21 @@ class HashEncoder:
 
     def load(self) -> HashEmbedder:
         return HashEmbedder(self.dim)
+
+
+class WordReranker:
+    """By the share of the question's words that a passage has. A passage takes it `s_per_passage`, asleep."""
+
+    def __init__(self, s_per_passage: float = 0.0) -> None:
+        self._s_per_passage = s_per_passage
+
+    def scores(self, question: str, passages: Sequence[str], until_s: float) -> list[float] | None:
+        needed_s = self._s_per_passage * len(passages)
+        if time.monotonic() + needed_s > until_s:
+            return None
+        time.sleep(needed_s)
+        asked = set(_terms(question))
+        return [len(asked & set(_terms(passage))) / max(1, len(asked)) for passage in passages]
 
 
 class KeywordIntentHead:

@@ -45,6 +45,23 @@ class EmbedderRecipe(Protocol):
         """May take seconds."""
 
 
+class Reranker(Protocol):
+    """Question and passages to how well each answers it."""
+
+    def scores(self, question: str, passages: Sequence[str], until_s: float) -> list[float] | None:
+        """One score a passage, higher is better; they compare only within one call.
+
+        None when there is not time enough for all of them: `until_s` is of `time.monotonic`.
+        """
+
+
+class RerankerRecipe(Protocol):
+    """A reranker that is not loaded yet."""
+
+    def load(self) -> Reranker:
+        """May take seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class IntentPrediction:
     """What the customer wants, with a calibrated probability."""
