@@ -34,6 +34,7 @@ _BULLET = re.compile(r"([•·▪◦‣●○■–-]|\(?\d{1,2}[.)、])\s*(?=\S
 _CJK_END, _CJK_START = re.compile(rf"[{CJK}，。；：、！？）」』]$"), re.compile(rf"[{CJK}，。；：、！？（「『]")
 _SENTENCE_END = re.compile(r"[.!?。！？:：]$")
 _END_MARK, _END_BYTES = b"%%EOF", 4096  # some programs write a little behind it
+_SCANNED_SIZE = 10.0  # points; whatever it is, it is the same on all pages
 _FEW_CHARS = 10  # a scanned page may have its number as text
 _PICTURE_SHARE = 0.3  # of the page, from which it is one
 _UNKNOWN_SHARE = 0.3  # of the characters, from which a font does not say which letters its shapes are
@@ -145,15 +146,24 @@ def _recognised(page: Any) -> _Page:
     if not ocr.is_installed():
         return []
     lines = ocr.recognise(page)
-    size = median(line.bottom - line.top for line in lines) if lines else 0.0  # a scan's heights say little
+    usual = median(line.bottom - line.top for line in lines for _ in line.text) if lines else 0.0  # most letters'
     margin = page.height * _MARGIN
     return [
         _Line(
-            clean(line.text), line.top, line.bottom, size, page.page_number,
+            text=clean(line.text),
+            top=line.top,
+            bottom=line.bottom,
+            size=_SCANNED_SIZE * _coarse((line.bottom - line.top) / usual),
+            page=page.page_number,
             is_marginal=line.bottom < margin or line.top > page.height - margin,
         )
         for line in lines
-    ]  # fmt: skip
+    ]
+
+
+def _coarse(ratio: float) -> float:
+    """Of a scan, only great differences of height are ones of size: 1, 1.5, 2 …"""
+    return max(1.0, round(2 * ratio - 0.2) / 2)
 
 
 def _read_page(page: Any) -> _Page:
