@@ -38,7 +38,8 @@ def build_app(settings: AppSettings) -> serve.Application:
         apart["intent_classifier"] = (IntentClassifier, settings.intents, (settings.encoder, settings.intents))
     if settings.retriever.placement == "deployment":
         for name, shard in _shards(settings).items():
-            apart[name] = (Retriever, settings.retriever, (settings.knowledge, settings.encoder, shard))
+            arguments = (settings.knowledge, settings.encoder, shard, settings.retriever.reranker)
+            apart[name] = (Retriever, settings.retriever, arguments)
     if settings.cache.enabled and settings.cache.placement == "deployment":
         apart["semantic_cache"] = (SemanticCache, settings.cache, (settings.cache,))
     handles = {
@@ -114,7 +115,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         look["intent_classifier"] = partial(classifier.understand, "are you there?")
     retriever: Any = _remote_retriever(settings, handles)
     if retriever is None:
-        retriever = Retriever(settings.knowledge, settings.encoder)
+        retriever = Retriever(settings.knowledge, settings.encoder, reranker=settings.retriever.reranker)
         stop.append(retriever.stop)
     else:
         look["retriever"] = retriever.ping

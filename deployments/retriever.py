@@ -1,4 +1,4 @@
-"""The room that finds knowledge: dense and lexical search over the published version, fused by rank. Knows no Ray."""
+"""The room that finds knowledge: dense and lexical search over the published version, fused. Knows no Ray."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -17,13 +17,14 @@ import structlog
 from deployments.answering.errors import RoomUnavailableError, UnknownCollectionError
 from deployments.answering.fusion import POOL, fuse
 from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk
-from deployments.encoder import encoder_config
-from deployments.settings import EncoderSettings, KnowledgeSettings
+from deployments.encoder import encoder_config, reranker_config
+from deployments.reranking import Reranking
+from deployments.settings import EncoderSettings, KnowledgeSettings, RerankerSettings
 from ingestion.chunk import ScoredChunk
 from ingestion.errors import StoreError
 from ingestion.store import WHOLE, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
-from models.protocols import Vectors
+from models.protocols import RerankerRecipe, Vectors
 
 log = structlog.get_logger(__name__)
 P = ParamSpec("P")
@@ -57,8 +58,10 @@ class Retriever:
         settings: KnowledgeSettings,
         encoder: EncoderSettings,
         shard: Shard = WHOLE,
+        reranker: RerankerSettings | None = None,
         *,
         embedder_identity: str | None = None,
+        reranker_recipe: RerankerRecipe | None = None,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         threads: int = 2,
     ) -> None:
@@ -69,6 +72,9 @@ class Retriever:
         self._embedder_identity = embedder_identity or encoder_config(encoder).identity()
         self._today = today
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
+        reranker = reranker or RerankerSettings()
+        recipe = reranker_recipe or reranker_config(reranker)
+        self._reranking = Reranking(reranker, recipe, self._executor) if recipe else None
         self._open: dict[_Key, KnowledgeVersion] = {}
         self._before: dict[_Key, tuple[KnowledgeVersion, float]] = {}  # → the version before, since when (monotonic)
         self._refused: dict[_Key, tuple[str, float]] = {}  # → what cannot be read, when it was tried (monotonic)
@@ -79,6 +85,8 @@ class Retriever:
 
     async def warm_up(self, tenant: str, collection: str) -> None:
         """Loads a collection before the first customer asks; one that is not there yet is no fault."""
+        if self._reranking is not None:
+            await self._call(self._reranking.wait)
         try:
             await self._call(self._version_of, tenant, collection)
         except UnknownCollectionError:
@@ -207,7 +215,10 @@ class Retriever:
         found = self._candidates(principal, collection, text, language, embedding)
         if not found.speaks(language):
             found = self._candidates(principal, collection, text, None, embedding)
-        return fused(found, top_k)
+        if self._reranking is None:
+            return fused(found, top_k)
+        evidence = self._reranking.reranked(fused(found, max(top_k, self._reranking.candidates)), text)
+        return replace(evidence, chunks=evidence.chunks[:top_k])
 
     def _candidates(
         self,

@@ -126,10 +126,22 @@ class IntentSettings(Branch):
     replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
 
 
+class RerankerSettings(Branch):
+    """An optional cross-encoder that reads the best chunks together with the question, and puts them in a new order."""
+
+    model: str | None = Field(None, description="Hugging Face id or local folder; none: the order of the searches.")
+    candidates: int = Field(20, ge=2, le=100, description="Chunks that it reads.")
+    timeout_s: float = Field(0.3, gt=0, description="Where it would take longer, the first order stays, seconds.")
+    max_tokens: int = Field(512, ge=32, le=8192, description="Question and chunk together; longer chunks are cut.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="As of the encoder.")
+    threads: int = Field(1, ge=1, description="CPU threads of one pass.")
+
+
 class RetrieverSettings(Branch):
     """Search and the thresholds that read it."""
 
     top_k: int = Field(5, ge=1, le=50, description="Chunks retrieved for one question.")
+    reranker: RerankerSettings = RerankerSettings()
     faq_threshold: float = Field(
         0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim."
     )
@@ -294,6 +306,14 @@ class AppSettings(BaseSettings):
             include={"encoder", "intents", "retriever", "tiers"},
             exclude={"intents": apart, "retriever": apart, "tiers": {"__all__": tiers}},
         )
+
+    @model_validator(mode="after")
+    def _reranks_where_it_fuses(self) -> Self:
+        if self.retriever.reranker.model and self.retriever.placement == "deployment" and self.knowledge.parts > 1:
+            raise ValueError(
+                "retriever.reranker.model cannot be set where knowledge.parts are held by several retrievers"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

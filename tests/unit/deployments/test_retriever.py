@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from deployments.answering.types import Language, Principal
 from deployments.retriever import Retriever
-from deployments.settings import EncoderSettings, KnowledgeSettings
+from deployments.settings import AppSettings, EncoderSettings, KnowledgeSettings
 from ingestion.chunk import Chunk
 from ingestion.store import Changes, KnowledgeStore
-from models.fakes import HashEmbedder
+from models.fakes import HashEmbedder, WordReranker
+from models.protocols import Reranker
 
 pytestmark = pytest.mark.unit
 
@@ -40,6 +41,48 @@ def publish(root: Path, *chunks: Chunk) -> None:
 async def ids(retriever: Retriever, text: str, language: Language) -> list[str]:
     evidence = await retriever.search(ANYONE, "help", text, language, EMBEDDER.embed_queries([text])[0], 5)
     return [found.chunk.id for found in evidence.chunks]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    reranker: Reranker
+
+    def load(self) -> Reranker:
+        return self.reranker
+
+
+class Contrary:
+    """Finds the last best."""
+
+    def scores(self, question: str, passages: Sequence[str], until_s: float) -> list[float]:
+        return [float(place) for place in range(len(passages))]
+
+
+@pytest.mark.parametrize(
+    ("reranker", "first"), [(WordReranker(), "returns"), (Contrary(), "numbers"), (WordReranker(60.0), "returns")]
+)
+async def test_a_reranker_decides_where_there_is_time(tmp_path: Path, reranker: Reranker, first: str) -> None:
+    publish(tmp_path, RETURNS, NUMBERS)
+    room = Retriever(
+        KnowledgeSettings(root=str(tmp_path)),
+        EncoderSettings(),
+        embedder_identity=EMBEDDER.identity,
+        reranker_recipe=Recipe(reranker),
+    )
+    try:
+        await room.warm_up("demo", "help")
+        vector = EMBEDDER.embed_queries(["returns are free"])[0]
+        evidence = await room.search(ANYONE, "help", "returns are free", "en", vector, 1)
+        assert [found.chunk.id for found in evidence.chunks] == [first]
+    finally:
+        await room.stop()
+
+
+def test_a_reranker_needs_all_candidates_in_one_place() -> None:
+    reranked = {"reranker": {"model": "some/cross-encoder"}}
+    AppSettings.model_validate({"knowledge": {"parts": 2}, "retriever": reranked})  # one retriever holds both
+    with pytest.raises(ValueError, match=r"reranker\.model"):
+        AppSettings.model_validate({"knowledge": {"parts": 2}, "retriever": {**reranked, "placement": "deployment"}})
 
 
 async def test_copies_are_one_result(retriever: Retriever, tmp_path: Path) -> None:
