@@ -37,9 +37,11 @@ def fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk], top_k: in
     similarity = {found.chunk.id: found.score for found in dense}
     share = {found.chunk.id: found.score for found in lexical}
     outstanding = _standardised(similarity)
-    unseen = min(outstanding.values(), default=0.0)  # at most as similar as the last of the pool
+    # What a search did not find is at most as good as the last that it did; unless it found all there is.
+    unseen = min(outstanding.values(), default=0.0)
+    unheard = min(share.values()) if len(lexical) >= POOL else 0.0
     certainty = LEXICAL_WEIGHT * max(0.0, max(share.values(), default=0.0) - CHANCE_SHARE)
-    score = {key: outstanding.get(key, unseen) + certainty * share.get(key, 0.0) for key in chunks}
+    score = {key: outstanding.get(key, unseen) + certainty * share.get(key, unheard) for key in chunks}
     ranked = sorted(chunks, key=lambda key: (-score[key], -share.get(key, 0.0), key))
     found = (RetrievedChunk(chunks[key], score[key], similarity.get(key), share.get(key)) for key in ranked)
     return _distinct(found, top_k)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -167,7 +168,9 @@ def main() -> None:
     model = options.encoder or str(
         ensure_encoder(ROOT / ".raydesk" / "models", lambda line: print(line, file=sys.stderr))
     )
-    kept = KeptVectors(ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model).located())
+    kept = KeptVectors(
+        ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model, threads=os.cpu_count() or 1).located()
+    )
     found = look(documents, answerable, others, kept)
     groups = {name: [each for each in found if each.languages == name] for name in sorted({x.languages for x in found})}
     rows = [score(name, each) for name, each in groups.items() if {x.is_answerable for x in each} == {True, False}]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -258,7 +259,9 @@ def main() -> None:
     model = options.encoder or str(
         ensure_encoder(ROOT / ".raydesk" / "models", lambda line: print(line, file=sys.stderr))
     )
-    vectors = KeptVectors(ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model).located())
+    vectors = KeptVectors(
+        ROOT / ".raydesk" / "perf" / "vectors", EncoderConfig(model, threads=os.cpu_count() or 1).located()
+    )
 
     queries = [query for each in sets.values() for query in each]
     rankings = rank(documents, queries, vectors)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.answering.fusion import CHANCE_SHARE, LEXICAL_WEIGHT, essence, fuse
+from deployments.answering.fusion import CHANCE_SHARE, LEXICAL_WEIGHT, POOL, essence, fuse
 from deployments.answering.types import RetrievedChunk
 from ingestion.chunk import Chunk, ScoredChunk
 
@@ -46,6 +46,15 @@ def test_the_score_is_deviations_and_weighted_certainty() -> None:
     assert (found["a"].similarity, found["a"].lexical_score) == (0.9, None)
     assert (found["b"].similarity, found["b"].lexical_score) == (0.8, 0.25)
     assert (found["d"].similarity, found["d"].lexical_score) == (None, 0.16)
+
+
+def test_what_a_full_pool_left_out_may_be_as_good_as_its_last() -> None:
+    found = {f"x{number:02}": 0.2 for number in range(POOL)}
+    dense = hits(a=0.9, b=0.8)
+    left_out = {each.chunk.id: each for each in fuse(dense, hits(**found), 2 * POOL)}
+    not_there = {each.chunk.id: each for each in fuse(dense, hits(**dict(list(found.items())[1:])), 2 * POOL)}
+    assert left_out["a"].score == pytest.approx(1.0 + LEXICAL_WEIGHT * (0.2 - CHANCE_SHARE) * 0.2)
+    assert not_there["a"].score == pytest.approx(1.0)
 
 
 def test_a_neighbour_in_both_lists_does_not_beat_a_clear_winner_of_one() -> None:
