@@ -12,7 +12,7 @@ import numpy as np
 
 from ingestion.difference import compare
 from ingestion.document import Details, Document, digest
-from ingestion.embedding import embed_texts, embedding_text, vector_key
+from ingestion.embedding import embed_texts, embedding_text, question_text, vector_key
 from ingestion.errors import UnknownDocumentError, UnknownVersionError
 from ingestion.split import split
 from ingestion.store import Changes, KnowledgeStore
@@ -52,7 +52,9 @@ def put(
     known = {vector_key(chunk) for chunk in difference.added} & {chunk.vector_key for chunk in stored}
     vectors = {} if version is None else store.stored_vectors(tenant, collection, version, known)
     missing = [chunk for chunk in difference.added if vector_key(chunk) not in vectors]
-    made = embed_texts(embedder, [embedding_text(chunk) for chunk in missing], [chunk.question for chunk in missing])
+    made = embed_texts(
+        embedder, [embedding_text(chunk) for chunk in missing], [question_text(chunk) for chunk in missing]
+    )
     for chunk, vector, question_vector in zip(missing, *made, strict=True):
         vectors[vector_key(chunk)] = (vector, question_vector)
     pairs = [chunk for chunk in difference.added if chunk.kind == "qa"]

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ingestion.chunk import Chunk
-from ingestion.embedding import embed_texts, embedding_text, load, vector_key
+from ingestion.embedding import embed_texts, embedding_text, load, question_text, vector_key
 from ingestion.errors import EmbedderError
 from ingestion.language import width
 from ingestion.progress import Progress
@@ -59,7 +59,9 @@ def embed(
     wanted = {vector_key(chunk): chunk for chunk in chunks}
     for batch in work.read():
         table.fill(batch)
-    missing = [_Text(key, embedding_text(chunk), chunk.question) for key, chunk in wanted.items() if key not in table]
+    missing = [
+        _Text(key, embedding_text(chunk), question_text(chunk)) for key, chunk in wanted.items() if key not in table
+    ]
     done = len(wanted) - len(missing)
     progress("embed", done, len(wanted))
     if not missing:

@@ -10,6 +10,7 @@ import numpy as np
 from ingestion.chunk import Chunk
 from ingestion.document import digest
 from ingestion.errors import EmbedderError
+from ingestion.questions import adds_subject
 from models.embedder import ModelLoadError
 from models.protocols import Embedder, EmbedderRecipe, Vectors
 
@@ -20,9 +21,18 @@ def embedding_text(chunk: Chunk) -> str:
     return "\n".join([" > ".join(above), chunk.text]).strip()
 
 
+def question_text(chunk: Chunk) -> str:
+    """What the vector of a pair's question is made of: on a page about one product it asks about that product.
+
+    "How long is the warranty?" alone would answer customers of all others, too.
+    """
+    is_new = chunk.question and adds_subject(chunk.title, chunk.question)
+    return f"{chunk.title}: {chunk.question}" if is_new else chunk.question
+
+
 def vector_key(chunk: Chunk) -> str:
     """Of all that its vectors are made of: chunks with equal keys have equal vectors, whatever else differs."""
-    return digest(embedding_text(chunk), chunk.question)
+    return digest(embedding_text(chunk), question_text(chunk))
 
 
 def embed_texts(embedder: Embedder, texts: Sequence[str], questions: Sequence[str]) -> tuple[Vectors, Vectors]:

@@ -91,6 +91,14 @@ _CALL_TO_ACTION = re.compile(
           | 更多 | 详情 | 返回 (?: 顶部 | 首页 ) | 联系 (?: 我们 | 客服 ) ) \W* $""",
     re.VERBOSE | re.IGNORECASE,
 )
+# Titles that say no more than that questions follow.
+_GENERAL_TITLE = re.compile(
+    r"""(?: faqs? | q \W? (?: a | and \s a ) | frequently \s asked | questions? | answers? | help | support
+      | cent(?:er|re) | and | en | zh | cn
+      | 常见 | 热门 | 问题 | 问答 | 解答 | 答疑 | 帮助 | 中心 | 客服 | 汇总 | 大全 | \W )+""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_WORD = re.compile(f"[{CJK}]|[^\\W_{CJK}]+")
 _LINK = re.compile(r"\(?https?://\S+")
 
 # Of the characters above: one pattern is enough for both scripts.
@@ -137,6 +145,14 @@ def _asks_in_chinese(question: str, is_marked: bool) -> bool:
 def stands_alone(question: str) -> bool:
     """Whether it can be understood without what is written around it."""
     return not _DANGLING.match(simpler(question))
+
+
+def adds_subject(title: str, question: str) -> bool:
+    """Whether a page's title says what a question on it is about, and the question itself does not."""
+    if not title or _GENERAL_TITLE.fullmatch(simpler(title)):
+        return False
+    named, asked = (set(_WORD.findall(text.lower())) for text in (title, question))
+    return bool(named - asked)
 
 
 def is_whole(answer: str) -> bool:

@@ -8,7 +8,8 @@ from pathlib import Path
 import openpyxl  # type: ignore[import-untyped, unused-ignore]
 import pytest
 
-from ingestion.document import Document
+from ingestion.document import Details, Document
+from ingestion.embedding import question_text
 from ingestion.parse import parse
 from ingestion.questions import asks, is_whole, stands_alone
 from ingestion.split import MAX_WIDTH, split, width
@@ -404,6 +405,26 @@ def test_what_an_encoder_does_not_read_of_a_pair_is_found_as_a_passage(one: Read
 
 def test_a_pair_that_a_page_holds_twice_is_one(one: Read) -> None:
     assert len(pairs(one("a.md", "## How do I pay?\n\nBy card.\n\n## How do I pay?\n\nBy card.\n"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("title", "asked"),
+    [
+        ("Brio 2", "Brio 2: How long is the warranty?"),
+        ("FAQ", "How long is the warranty?"),
+        ("Frequently asked questions", "How long is the warranty?"),
+        ("Help Center - Q&A", "How long is the warranty?"),
+        ("常见问题解答", "How long is the warranty?"),
+        ("Warranty", "How long is the warranty?"),
+        ("", "How long is the warranty?"),
+    ],
+)
+def test_a_question_asks_about_what_its_page_is_about(title: str, asked: str) -> None:
+    (chunk,) = split(
+        Document("d", "d#1", Details(title), question="How long is the warranty?", answer="Two years."), "c"
+    )
+    assert question_text(chunk) == asked
+    assert chunk.question == "How long is the warranty?"
 
 
 # --- what asks ---
