@@ -29,6 +29,7 @@ from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import RaySession
 from ingestion.reading import ReadLimits, read
 from ingestion.report import IngestReport, Plan, reject_share
+from ingestion.segment import INDEX_FORMAT
 from ingestion.store import Changes, KnowledgeStore, Manifest
 from ingestion.vectors import VectorBatch, VectorTable, VectorWork
 from ingestion.web import WebClient
@@ -140,6 +141,9 @@ def ingest(
     )
     if survey.base is not None and difference.is_empty:
         work.clear()
+        if survey.base.index_format != INDEX_FORMAT:
+            version = store.compact(tenant, collection)
+            return replace(report, version=version, notes=(*report.notes, "the indexes were built anew"))
         return replace(report, notes=(*report.notes, "nothing has changed, so nothing was published"))
     with clock.stage("publish"):
         progress("publish", 0, None)

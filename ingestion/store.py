@@ -37,6 +37,7 @@ from ingestion.files import Files, open_files
 from ingestion.segment import (
     CHUNK_FIELDS,
     CHUNKS_FILE,
+    INDEX_FORMAT,
     Mask,
     Segment,
     chunk_table,
@@ -117,6 +118,7 @@ class Manifest:
     pairs: int  # of these
     segments: tuple[SegmentInfo, ...]  # the parts of the base, then the delta
     files: Mapping[str, Mapping[str, Any]]  # beside the manifest
+    index_format: int = INDEX_FORMAT
     checksum: str = ""  # sha256 of all that stands above
 
     @property
@@ -198,6 +200,10 @@ class KnowledgeStore:
         """
         place = _place(tenant, collection)
         manifest = self._pointed_at(place, version)
+        if manifest.index_format != INDEX_FORMAT:
+            raise CorruptVersionError(
+                f"the indexes of {version} were made by another release: 'raydesk ingest compact' builds them anew"
+            )
         dead = self._dead_rows(place, manifest)
         parts = []
         mine = manifest.segments[shard.index :: shard.count]
@@ -319,7 +325,8 @@ class KnowledgeStore:
             dead[base.key] = dead.get(base.key, set()) | set(np.flatnonzero(_named(index, gone)).tolist())
             pairs += _pairs(_without(index, dead[base.key]))
         gone_rows = sum(len(dead[base.key]) for base in bases)
-        if delta.num_rows + gone_rows > max(DELTA_ROWS, DELTA_SHARE * sum(base.rows for base in bases)):
+        is_stale = old.index_format != INDEX_FORMAT
+        if is_stale or delta.num_rows + gone_rows > max(DELTA_ROWS, DELTA_SHARE * sum(base.rows for base in bases)):
             tables = [_without(self._segment_table(place, base), dead[base.key]) for base in bases]
             return _new_base([*tables, delta], self._parts)
         new: list[tuple[Kind, pa.Table]] = [("delta", delta)] if delta.num_rows else []
@@ -350,6 +357,7 @@ class KnowledgeStore:
                 pairs=layout.pairs,
                 segments=tuple(segments),
                 files=_file_table(folder),
+                index_format=INDEX_FORMAT,
             )
             manifest = replace(manifest, checksum=_checksum(manifest))
             _write_json(folder / _MANIFEST, {"format": FORMAT, **asdict(manifest)})

@@ -277,6 +277,17 @@ def test_compacting_builds_damaged_indexes_anew(store: KnowledgeStore, tmp_path:
     assert rebuilt.search_dense(ask("shipping"), 9, PUBLIC, TODAY) == expected
 
 
+def test_indexes_of_another_release_are_built_anew(store: KnowledgeStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.publish("demo", "help", whole(CHUNKS))
+    for module in ("segment", "store"):
+        monkeypatch.setattr(f"ingestion.{module}.INDEX_FORMAT", 99)
+    with pytest.raises(CorruptVersionError, match="another release"):
+        store.open("demo", "help", "v000001")
+    assert store.publish("demo", "help", changes([passage("a", "one")])) == "v000002"
+    assert [segment.kind for segment in store.manifest("demo", "help", "v000002").segments] == ["base"]
+    assert store.open("demo", "help", store.compact("demo", "help")).chunk_count == len(CHUNKS) + 1
+
+
 def test_everything_may_be_deleted(store: KnowledgeStore) -> None:
     store.publish("demo", "help", whole(CHUNKS))
     store.publish("demo", "help", changes([], {chunk.id for chunk in CHUNKS}))
