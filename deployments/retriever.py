@@ -67,7 +67,7 @@ class Retriever:
     ) -> None:
         """shard: which part of every collection is held here, beside others that hold the rest."""
         self._shard = shard
-        self._store = KnowledgeStore(settings.root, Path(settings.copies))
+        self._store = KnowledgeStore(settings.root, Path(settings.copies), device=settings.index_device)
         self._poll_interval_s = settings.poll_interval_s
         self._embedder_identity = embedder_identity or encoder_config(encoder).identity()
         self._today = today

@@ -88,6 +88,9 @@ class KnowledgeSettings(Branch):
         ge=1,
         description="Parts that a collection is written in; placed as a deployment, each has a retriever of its own.",
     )
+    index_device: Literal["cpu", "gpu"] = Field(
+        "cpu", description="Where vectors are searched; 'gpu' needs the package faiss-gpu-cu12."
+    )
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks for a new published version, seconds.")
 
 

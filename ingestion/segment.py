@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ingestion.chunk import Chunk, chunk_digest
-from ingestion.dense_index import DenseIndex, Selection, build_dense_index
+from ingestion.dense_index import DenseIndex, DenseIndexInfo, Device, Selection, build_dense_index
 from ingestion.embedding import vector_key
 from ingestion.errors import CorruptVersionError, StoreError
 from ingestion.lexical_index import LexicalIndex, build_lexical_index, searchable_text
@@ -100,12 +100,13 @@ def _plain(value: Any) -> Any:
 # --- writing ---
 
 
-def write_segment(folder: Path, table: pa.Table) -> None:
-    """Writes the Parquet, and builds the indexes from what was written."""
+def write_segment(folder: Path, table: pa.Table) -> DenseIndexInfo:
+    """Writes the Parquet, and builds the indexes from what was written. Returns what the dense one is."""
     pq.write_table(table, folder / CHUNKS_FILE, row_group_size=100_000, write_page_checksum=True)
-    build_dense_index(folder / _DENSE_FILE, table_vectors(table))
+    info = build_dense_index(folder / _DENSE_FILE, table_vectors(table))
     build_dense_index(folder / _QUESTIONS_FILE, table_vectors(table, "question_vector"))
     build_lexical_index(folder / _LEXICAL_FOLDER, _texts(table))
+    return info
 
 
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -140,7 +141,7 @@ class Visible:
 class Segment:
     """In memory, read-only; searches are thread-safe."""
 
-    def __init__(self, folder: Path, key: str) -> None:
+    def __init__(self, folder: Path, key: str, device: Device = "cpu") -> None:
         self.key = key
         table = read_table(folder, (*CHUNK_FIELDS, "tenant")).combine_chunks()
         self._columns = {name: table.column(name).chunk(0) for name in CHUNK_FIELDS} if table.num_rows else {}
@@ -154,8 +155,8 @@ class Segment:
         self._valid_from = _days(table.column("valid_from"), _ALWAYS[0])
         self._valid_until = _days(table.column("valid_until"), _ALWAYS[1])
         self.question_rows: Rows = np.flatnonzero(np.asarray(pc.equal(table.column("kind"), "qa")))
-        self.dense = DenseIndex(folder / _DENSE_FILE)
-        self.questions = DenseIndex(folder / _QUESTIONS_FILE)
+        self.dense = DenseIndex(folder / _DENSE_FILE, device=device)
+        self.questions = DenseIndex(folder / _QUESTIONS_FILE, device=device)
         self.lexical = LexicalIndex(folder / _LEXICAL_FOLDER)
         self.chunk = lru_cache(maxsize=_KEPT_CHUNKS)(self._chunk)
 

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingestion.chunk import Chunk, Origin
+from ingestion.dense_index import Device
 from ingestion.difference import StoredChunk
 from ingestion.errors import CorruptVersionError, StoreError, UnknownVersionError
 from ingestion.files import Files, open_files
@@ -98,6 +99,7 @@ class SegmentInfo:
     key: str
     rows: int
     files: Mapping[str, Mapping[str, Any]]  # name → {"sha256", "size" in bytes}
+    index: Mapping[str, Any]  # what the dense index is: a `DenseIndexInfo`
 
     @property
     def kind(self) -> Kind:
@@ -148,11 +150,12 @@ class DocumentInfo:
 
 
 class KnowledgeStore:
-    def __init__(self, root: str | Path, cache: Path | None = None, parts: int = 1) -> None:
+    def __init__(self, root: str | Path, cache: Path | None = None, parts: int = 1, device: Device = "cpu") -> None:
         """root: a folder or an URI, see `open_files`. cache: for copies of what lies in object storage.
 
-        parts: of a base that is written, for as many retrievers that each hold one.
+        parts: of a base that is written, for as many retrievers that each hold one. device: see `DenseIndex`.
         """
+        self._device = device
         self._files: Files = open_files(root, cache)
         self._parts = parts
 
@@ -208,7 +211,7 @@ class KnowledgeStore:
         parts = []
         mine = manifest.segments[shard.index :: shard.count]
         for info in mine:
-            segment = (held or {}).get(info.key) or Segment(self._verified_segment(place, info), info.key)
+            segment = (held or {}).get(info.key) or Segment(self._verified_segment(place, info), info.key, self._device)
             if segment.size != info.rows or not segment.tenants <= {tenant}:
                 raise CorruptVersionError(f"segments/{info.key} is not what {version} of '{collection}' refers to")
             parts.append(Part(segment, alive_mask(info.rows, dead.get(info.key, ()))))
@@ -369,8 +372,8 @@ class KnowledgeStore:
     def _write_segment(self, place: str, name: str, table: pa.Table) -> SegmentInfo:
         key = f"{name}-{uuid.uuid4().hex[:8]}"  # where there is no lock, two writers do not meet
         with self._files.draft(place) as folder:
-            write_segment(folder, table)
-            info = SegmentInfo(key, table.num_rows, _file_table(folder))
+            index = asdict(write_segment(folder, table))
+            info = SegmentInfo(key, table.num_rows, _file_table(folder), index)
             self._files.add(folder, f"{place}/segments/{key}")
         return info
 
