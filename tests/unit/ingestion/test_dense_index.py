@@ -93,20 +93,20 @@ def test_a_large_index_finds_what_may_be_seen_at_any_selectivity(
     large: tuple[Path, DenseIndexInfo], share: float
 ) -> None:
     mask = np.random.default_rng(3).random(ROWS) < share
-    exact_for_few, lists_for_all = DenseIndex(large[0], exact_rows=1000), DenseIndex(large[0], exact_rows=0)
+    exact_for_few, lists_for_all = DenseIndex(large[0], exact_codes=1000), DenseIndex(large[0], exact_codes=0)
     assert recall(exact_for_few, mask) >= 0.93
     assert recall(lists_for_all, mask) >= 0.93
 
 
 def test_few_selected_rows_are_searched_exactly(large: tuple[Path, DenseIndexInfo]) -> None:
     mask = np.random.default_rng(3).random(ROWS) < 0.1
-    assert recall(DenseIndex(large[0], exact_rows=1000), mask) >= 0.98  # but for what 8 bits lose
+    assert recall(DenseIndex(large[0], exact_codes=1000), mask) >= 0.98  # but for what 8 bits lose
 
 
 def test_a_large_index_looks_further_when_all_that_may_be_seen_lies_elsewhere(
     large: tuple[Path, DenseIndexInfo],
 ) -> None:
-    index = DenseIndex(large[0], exact_rows=0)
+    index = DenseIndex(large[0], exact_codes=0)
     for query in QUERIES[:20]:
         far = VECTORS @ query < np.quantile(VECTORS @ query, 0.3)
         found = index.search(query, 20, Selection(far))
@@ -114,17 +114,17 @@ def test_a_large_index_looks_further_when_all_that_may_be_seen_lies_elsewhere(
         assert all(far[row] for row, _ in found)
 
 
-@pytest.mark.parametrize("exact_rows", [0, 1000])
-def test_fewer_rows_than_asked_for_are_all_found(large: tuple[Path, DenseIndexInfo], exact_rows: int) -> None:
+@pytest.mark.parametrize("exact_codes", [0, 1000])
+def test_fewer_rows_than_asked_for_are_all_found(large: tuple[Path, DenseIndexInfo], exact_codes: int) -> None:
     mask = np.zeros(ROWS, dtype=bool)
     mask[[5, 700, 5999]] = True
-    found = DenseIndex(large[0], exact_rows=exact_rows).search(QUERIES[0], 10, Selection(mask))
+    found = DenseIndex(large[0], exact_codes=exact_codes).search(QUERIES[0], 10, Selection(mask))
     assert {row for row, _ in found} == {5, 700, 5999}
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
 def test_scores_are_cosine_similarities_in_falling_order(large: tuple[Path, DenseIndexInfo], share: float) -> None:
-    index, selection = DenseIndex(large[0], exact_rows=1000), Selection(np.random.default_rng(4).random(ROWS) < share)
+    index, selection = DenseIndex(large[0], exact_codes=1000), Selection(np.random.default_rng(4).random(ROWS) < share)
     for query in QUERIES[:20]:
         rows, scores = zip(*index.search(query, 10, selection), strict=True)
         assert list(scores) == sorted(scores, reverse=True)
@@ -143,7 +143,7 @@ def test_many_duplicates_do_not_spoil_the_choice(tmp_path: Path) -> None:
 
 
 def test_searches_from_many_threads_find_the_same(large: tuple[Path, DenseIndexInfo]) -> None:
-    index = DenseIndex(large[0], exact_rows=1000)
+    index = DenseIndex(large[0], exact_codes=1000)
     few, most = (Selection(np.random.default_rng(6).random(ROWS) < share) for share in (0.1, 0.9))
     jobs = [(query, selection) for query in QUERIES for selection in (few, most)]
     alone = [index.search(query, 10, selection) for query, selection in jobs]
