@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from copy import copy
@@ -14,7 +15,7 @@ import lxml.html
 from ingestion.document import Block, BlockKind, clean, running_text
 from ingestion.errors import ParseError
 from ingestion.language import width
-from ingestion.questions import asks, explains
+from ingestion.questions import asks, explains, is_whole
 from ingestion.tables import FromAbove, TableRow, table_blocks
 
 _SKIPPED = frozenset(
@@ -37,6 +38,9 @@ _INSIDE_LAYOUT = ".//table | .//h1 | .//h2 | .//h3"  # then the table only arran
 @dataclass(frozen=True, slots=True)
 class HtmlContent:
     blocks: tuple[Block, ...]
+    described_pairs: tuple[
+        Block, ...
+    ] = ()  # by schema.org's FAQPage, for search engines; most stand in the blocks, too
     title: str = ""  # of the page, not the first heading
     language: str = ""
     url: str = ""  # canonical
@@ -49,6 +53,7 @@ def read_html(text: str) -> HtmlContent:
     canonical = next(iter(tree.xpath("//link[@rel='canonical']/@href")), "")
     return HtmlContent(
         blocks=tuple(_Reader().read(body)),
+        described_pairs=tuple(_described_pairs(tree)),
         title=clean(" ".join((tree.findtext(".//title") or "").split())),
         language=tree.get("lang") or "",
         url=str(canonical) if str(canonical).startswith(("https://", "http://")) else "",
@@ -217,6 +222,40 @@ def _is_hidden(node: Any) -> bool:
         or "visibility:hidden" in style
     )
     return is_hidden and not (node.get("id") and node.getroottree().xpath("//*[@aria-controls=$id]", id=node.get("id")))
+
+
+# --- schema.org ---
+
+
+def _described_pairs(tree: Any) -> Iterator[Block]:
+    for script in tree.xpath("//script[@type='application/ld+json']"):
+        try:
+            waiting = [json.loads(script.text or "")]
+        except (ValueError, RecursionError):
+            continue  # it is not what customers see, so the page is as good without it
+        while waiting:
+            found = waiting.pop()
+            if isinstance(found, list):
+                waiting += reversed(found)
+            elif isinstance(found, dict) and found.get("@type") == "FAQPage":
+                yield from _described_questions(found.get("mainEntity"))
+            elif isinstance(found, dict):
+                waiting += found.values()
+
+
+def _described_questions(entities: Any) -> Iterator[Block]:
+    for entity in entities if isinstance(entities, list) else [entities]:
+        if not isinstance(entity, dict) or not isinstance(answer := entity.get("acceptedAnswer"), dict):
+            continue
+        question, text = entity.get("name"), answer.get("text")
+        if isinstance(question, str) and isinstance(text, str) and text.strip():
+            said = running_text(html_blocks(text))
+            if question.strip() and is_whole(said):
+                yield Block("pair", said, level=1, question=clean(" ".join(_text_of(question).split())))
+
+
+def _text_of(markup: str) -> str:
+    return running_text(html_blocks(markup))
 
 
 # --- headings without being called so ---

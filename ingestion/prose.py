@@ -40,7 +40,18 @@ def read_html_file(path: Path, source: str) -> Iterator[Document]:
     data = path.read_bytes()
     content = read_html(decode(data, declared_encoding(data)))
     details = read_details({"language": content.language, "url": content.url})
-    yield prose_document(source, details, content.blocks, fallback_title=content.title)
+    document = prose_document(source, details, content.blocks or content.described_pairs, fallback_title=content.title)
+    yield replace(document, blocks=(*document.blocks, *_other_pairs(document.blocks, content.described_pairs)))
+
+
+def _other_pairs(blocks: Sequence[Block], pairs: Sequence[Block]) -> list[Block]:
+    """Pairs that are not among the blocks, however they write the question."""
+
+    def key(block: Block) -> str:
+        return re.sub(r"\W+", "", block.question).lower()
+
+    known = {key(block) for block in blocks if block.kind == "pair"}
+    return [pair for pair in pairs if key(pair) not in known]
 
 
 def read_word_file(path: Path, source: str) -> Iterator[Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -295,6 +296,40 @@ def test_an_accordion_is_read_though_it_is_folded(one: Read) -> None:
     )
     assert pairs(document) == [("How do I pay?", "By card."), ("Can I pay later?", "Yes, with an invoice.")]
     assert prose(document) == []
+
+
+def test_what_a_page_tells_search_engines_is_believed_once(one: Read) -> None:
+    described = {
+        "@context": "https://schema.org",
+        "@graph": [
+            {"@type": "WebPage"},
+            {
+                "@type": "FAQPage",
+                "mainEntity": [
+                    {
+                        "@type": "Question",
+                        "name": "How do I pay?",
+                        "acceptedAnswer": {"text": "<p>By <b>card</b>.</p>"},
+                    },
+                    {
+                        "@type": "Question",
+                        "name": "Why &amp; when?",
+                        "acceptedAnswer": {"text": "Always.<ul><li>A</ul>"},
+                    },
+                    {"@type": "Question", "name": "No answer?", "acceptedAnswer": {"text": " "}},
+                    {"@type": "Question", "name": 7, "acceptedAnswer": []},
+                ],
+            },
+        ],
+    }
+    scripts = "".join(
+        f"<script type='application/ld+json'>{text}</script>"
+        for text in (json.dumps(described), "{broken", "[" * 99_999)
+    )
+    document = one("a.html", f"<head>{scripts}</head><main><h2>How do I pay ?</h2><p>By card.</p></main>")
+    assert pairs(document) == [("How do I pay ?", "By card."), ("Why & when?", "Always.\n\n- A")]
+    alone = one("b.html", f"<head><title>FAQ</title>{scripts}</head><main><div></div></main>")
+    assert len(pairs(alone)) == 2
 
 
 # --- tables ---
