@@ -75,6 +75,7 @@ OwnHosts = Annotated[
 ]
 MaxPages = Annotated[int, typer.Option("--max-pages", min=1, help="Web pages fetched in one run, at most.")]
 _MAX_PAGES = WebLimits().max_pages
+_BATCH_WORKERS = 6
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge it is.")]
 Root = Annotated[
@@ -404,6 +405,9 @@ def propose_pairs(
     limit: Annotated[int, typer.Option(min=1, help="Passages to ask about, at most.")] = 200,
     batch: Annotated[int, typer.Option(min=1, help="Passages in one batch.")] = 32,
     concurrency: Annotated[int, typer.Option(min=1, help="Copies of the model at work at once.")] = 1,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs of each copy; 0: a CPU.  [dim]as the service's[/dim]")
+    ] = None,
 ) -> None:
     """Let a language model propose question-answer pairs from the published passages. Changes nothing.
 
@@ -425,10 +429,12 @@ def propose_pairs(
         from ingestion.ray_session import quiet_data, ray_session
 
         folder = Path(source)
-        with ray_session(concurrency + 1), quiet_data(show_bars=sys.stderr.isatty()):
+        # Templates, tokens and text have workers of their own beside the model.
+        with ray_session(concurrency + _BATCH_WORKERS), quiet_data(show_bars=sys.stderr.isatty()):
             process = vllm_process(
                 str(folder.resolve()) if folder.is_dir() else source,
                 {} if model else tier.get("engine_kwargs", {}),
+                gpus=int(tier.get("num_gpus", 0)) if gpus is None else gpus,
                 concurrency=concurrency,
                 batch_size=batch,
                 env=tier.get("env", {}),

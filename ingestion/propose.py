@@ -131,9 +131,18 @@ def _normal(question: str) -> str:
 
 
 def vllm_process(
-    model: str, engine_kwargs: Mapping[str, Any], *, concurrency: int, batch_size: int, env: Mapping[str, str]
+    model: str,
+    engine_kwargs: Mapping[str, Any],
+    *,
+    gpus: int,
+    concurrency: int,
+    batch_size: int,
+    env: Mapping[str, str],
 ) -> Callable[[Iterable[Row]], Iterator[Row]]:
-    """A batch through vLLM on the Ray that is there. model: a folder or a hub id."""
+    """A batch through vLLM on the Ray that is there.
+
+    model: a folder or a hub id. gpus: of each copy of the model; 0 runs it on a CPU.
+    """
     import ray.data
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
@@ -143,6 +152,7 @@ def vllm_process(
         concurrency=concurrency,
         batch_size=batch_size,
         runtime_env={"env_vars": dict(env)} if env else None,
+        placement_group_config={"bundles": [{"CPU": 1} | ({"GPU": 1} if gpus else {})] * max(1, gpus)},
         log_engine_metrics=False,
     )
     sampling = {"temperature": 0.0, "max_tokens": MAX_OUTPUT_TOKENS}
