@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,6 +22,7 @@ from ingestion import ocr
 from ingestion.document import Block, clean
 from ingestion.errors import ParseError
 from ingestion.language import CJK
+from ingestion.pdf_columns import Columns, Word, find_columns
 from ingestion.qa_pairs import is_marked
 from ingestion.questions import asks
 from ingestion.tables import FromAbove, TableRow, table_blocks
@@ -167,13 +169,29 @@ def _coarse(ratio: float) -> float:
 
 
 def _read_page(page: Any) -> _Page:
-    """In reading order, from the top to the bottom."""
+    """In reading order: from the top to the bottom, of two columns first the left one."""
     tables = [table for table in page.find_tables() if len(table.rows) > 1]
     boxes = [table.bbox for table in tables]
     text = page.filter(lambda thing: thing["object_type"] != "char" or not _lies_in(thing, boxes))
-    lines = [_line(line, page) for line in text.extract_text_lines(return_chars=True)]
-    found = [_Table(_rows(table, page.page_number), table.bbox[1], page.page_number) for table in tables]
-    return sorted([*(line for line in lines if line.text), *found], key=lambda part: part.top)
+    columns = find_columns(
+        [Word(*(word[key] for key in ("x0", "x1", "top", "bottom"))) for word in text.extract_words()]
+    )
+    parts: list[tuple[tuple[int, int, float], _Line | _Table]] = []
+    for place in columns.parts() if columns else [(0, 0)]:
+        chars = text.filter(partial(_is_in_part, columns, place)) if columns else text
+        lines = (_line(line, page) for line in chars.extract_text_lines(return_chars=True))
+        parts += [((*place, line.top), line) for line in lines if line.text]
+    for table in tables:
+        left, top, right, bottom = table.bbox
+        place = columns.part_of((left + right) / 2, (top + bottom) / 2, left, right) if columns else (0, 0)
+        parts.append(((*place, top), _Table(_rows(table, page.page_number), top, page.page_number)))
+    return [part for _, part in sorted(parts, key=lambda pair: pair[0])]
+
+
+def _is_in_part(columns: Columns, place: tuple[int, int], thing: Any) -> bool:
+    return thing["object_type"] != "char" or place == columns.part_of(
+        (thing["x0"] + thing["x1"]) / 2, (thing["top"] + thing["bottom"]) / 2
+    )
 
 
 def _lies_in(thing: Any, boxes: Sequence[tuple[float, float, float, float]]) -> bool:
@@ -334,7 +352,7 @@ def _goes_on(blocks: Sequence[Block], line: _Line, before: _Line | _Table | None
         return False
     if is_marked(line.text) or _is_question(blocks[-1].text) or (_ends(before) and _is_question(line.text)):
         return False
-    if before.page != line.page:  # over a page only within a sentence
+    if before.page != line.page or line.top < before.top:  # over a page or column only within a sentence
         return not _ends(before)
     return _is_close(line, before)
 
@@ -348,7 +366,7 @@ def _ends(line: _Line) -> bool:
 
 
 def _is_close(line: _Line, before: _Line | _Table | None) -> bool:
-    if not isinstance(before, _Line) or before.page != line.page:
+    if not isinstance(before, _Line) or before.page != line.page or line.top < before.top:
         return False
     return line.top - before.bottom < _PARAGRAPH_GAP * (line.bottom - line.top)
 

@@ -105,6 +105,41 @@ def test_a_table_of_questions_goes_on_over_pages(tmp_path: Path) -> None:
     assert {page for _, _, page in found} == {1, 2}
 
 
+def columns(paper: Paper, left: str, right: str, lines: int = 9) -> None:
+    """Two columns of the same number of lines, side by side."""
+    top = paper.get_y() + 8
+    paper.set_font("Helvetica", size=10)
+    for x, text in ((10.0, left), (110.0, right)):
+        for number in range(lines):
+            paper.set_xy(x, top + 5 * number)
+            paper.cell(text=f"{text} line {number} goes on over all of its column,")
+    paper.set_y(top + 5 * lines)
+
+
+def test_of_two_columns_the_left_one_is_read_first(tmp_path: Path) -> None:
+    paper = Paper()
+    paper.line_of("A title over both of the columns of this page", 18)
+    columns(paper, "First", "Second")
+    paper.line_of("This line goes over both of the columns again, and what follows are two others below it.", 10, gap=8)
+    columns(paper, "Third", "Fourth")
+    said = " ".join(block.text for block in paper.read(tmp_path))
+    order = ["First line 0", "First line 8", "Second line 0", "Second line 8", "This line goes", "Third line 0",
+             "Third line 8", "Fourth line 0", "Fourth line 8"]  # fmt: skip
+    assert [said.index(words) for words in order] == sorted(said.index(words) for words in order)
+
+
+def test_labels_with_values_beside_them_stay_together(tmp_path: Path) -> None:
+    paper = Paper()
+    paper.set_font("Helvetica", size=10)
+    for number in range(12):
+        paper.set_xy(10, 30 + 6 * number)
+        paper.cell(text=f"Price of model {number}")
+        paper.set_xy(110, 30 + 6 * number)
+        paper.cell(text=f"{number}9 euros, with the delivery to your door and two years of warranty")
+    said = " ".join(block.text for block in paper.read(tmp_path))
+    assert all(f"Price of model {number} {number}9 euros" in said for number in range(12))
+
+
 def test_a_row_that_a_page_cuts_is_one(tmp_path: Path) -> None:
     """The lower half of a cut row has no question beside it."""
     from ingestion.pdf import _continued
