@@ -75,8 +75,10 @@ def read_pdf_file(path: Path, source: str, on_progress: OnProgress = lambda: Non
     content = read_pdf(path, on_progress)
     if content.blocks:
         yield prose_document(source, Details(), content.blocks, fallback_title=content.title)
-    if content.pages_without_text:
-        yield Reject(source, _why_unread(content.pages_without_text))
+    if pages := content.pages_without_text:
+        # As part of a file that was read otherwise, or as the file.
+        where = f"{source}:{_ranges(pages).replace(' ', '')}" if content.blocks else source
+        yield Reject(where, _why_unread(pages))
 
 
 def _why_unread(pages: Sequence[int]) -> str:

@@ -347,7 +347,7 @@ def test_encrypted_and_scanned_pdfs_say_what_to_do(tmp_path: Path) -> None:
         ("Parcels are sent within two working days.", 2)
     ]
     (reject,) = parsed.rejects
-    assert reject.source == "scan.pdf"
+    assert reject.source == "scan.pdf:1,3-5"
     assert reject.reason.startswith("pages 1, 3-5 are pictures")
     assert ("raydesk[ocr]" in reject.reason) is not is_installed()
     pdf = FPDF()
