@@ -32,6 +32,7 @@ from models.embedder import EncoderConfig
 
 DEFAULT_ROOT = ".raydesk/knowledge"
 _DEFAULT = EncoderConfig()
+_MAX_EMBEDDERS = 8  # by default: each takes some 1 GB
 
 app = typer.Typer(
     name="ingest",
@@ -115,8 +116,10 @@ def apply(
         int | None, _encoder_option("max_tokens", min=8, help="Longer texts are cut.  [dim]256[/dim]")
     ] = None,
     precision: Annotated[Literal["fp32", "bf16"] | None, _encoder_option("precision", help="[dim]fp32[/dim]")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of one embedder.")] = os.cpu_count() or 1,
-    concurrency: Annotated[int, typer.Option(min=1, help="Embedders at work at once.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of one embedder.")] = 1,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Embedders at work at once.  [dim]one a core, at most 8; 1 on a GPU[/dim]")
+    ] = None,
     gpus: Annotated[float, typer.Option(min=0.0, help="GPUs of one embedder; 0 embeds on the CPU.")] = 0.0,
     max_reject_share: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Publish nothing if more of the documents are rejected.")
@@ -164,7 +167,7 @@ def apply(
                 parts=_parts(settings),
                 limits=_read_limits(own_hosts, max_pages),
                 max_reject_share=max_reject_share,
-                concurrency=concurrency,
+                concurrency=concurrency or (1 if gpus else min(os.cpu_count() or 1, _MAX_EMBEDDERS)),
                 gpus_per_embedder=gpus,
                 progress=stages.tell,
             )

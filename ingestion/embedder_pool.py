@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +22,15 @@ from models.protocols import EmbedderRecipe, Vectors
 
 Columns = dict[str, NDArray[Any]]
 
-_FEW = 128  # chunks that are embedded here: 6 s on two cores, in which a pool would not have started
+_FEW = 1000  # chunks that are embedded here: half a minute on two cores, and a pool takes some ten seconds to start
 _BATCH, _GPU_BATCH = 64, 1024  # chunks, so that a killed run loses a few seconds of work
 _NICENESS = 10  # customers who are answered on the same machine go first
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
+    """One thread each is best: threads that share a pass wait for one another, and on a busy machine for long."""
+
     concurrency: int = 1  # embedders at work at once
     gpus: float = 0.0  # of each; 0 embeds on the CPU
 
@@ -69,7 +73,7 @@ def embed(
     # Alike ones together, since a batch is padded to its longest; the longest first, so that all finish together.
     missing.sort(key=lambda each: width(each.text), reverse=True)
     here = len(missing) <= _FEW and not pool.gpus
-    for batch in _embed_here(missing, encoder) if here else _embed_on_ray(missing, encoder, pool, session):
+    for batch in _embed_here(missing, encoder, pool) if here else _embed_on_ray(missing, encoder, pool, session):
         work.add(batch)
         table.fill(batch)
         done += len(batch.keys)
@@ -77,12 +81,16 @@ def embed(
     return len(missing)
 
 
-def _embed_here(texts: Sequence[_Text], encoder: EmbedderRecipe) -> Iterator[VectorBatch]:
+def _embed_here(texts: Sequence[_Text], encoder: EmbedderRecipe, pool: Pool) -> Iterator[VectorBatch]:
+    """By one embedder, which threads share."""
     embedder = load(encoder)
-    for start in range(0, len(texts), _BATCH):
-        part = texts[start : start + _BATCH]
+
+    def embed_part(part: Sequence[_Text]) -> VectorBatch:
         vectors = embed_texts(embedder, [each.text for each in part], [each.question for each in part])
-        yield VectorBatch([each.key for each in part], *vectors)
+        return VectorBatch([each.key for each in part], *vectors)
+
+    with ThreadPoolExecutor(pool.concurrency, initializer=os.nice, initargs=(_NICENESS,)) as threads:
+        yield from threads.map(embed_part, _parts(texts, min(_BATCH, math.ceil(len(texts) / pool.concurrency))))
 
 
 def _embed_on_ray(
@@ -92,7 +100,7 @@ def _embed_on_ray(
     import ray.data  # here, because it takes seconds
     from ray.exceptions import RayError
 
-    blocks = ray.data.from_arrow([_block(texts[at : at + pool.batch]) for at in range(0, len(texts), pool.batch)])
+    blocks = ray.data.from_arrow([_block(part) for part in _parts(texts, pool.batch)])
     blocks.context.execution_options.preserve_order = False  # keys tell them apart
     embedded = blocks.map_batches(
         _Worker,
@@ -107,6 +115,10 @@ def _embed_on_ray(
             yield VectorBatch(batch["key"].tolist(), batch["vector"], batch["question_vector"])
     except RayError as error:
         raise _without_traceback(error) from error
+
+
+def _parts(texts: Sequence[_Text], size: int) -> list[Sequence[_Text]]:
+    return [texts[start : start + size] for start in range(0, len(texts), size)]
 
 
 def _block(texts: Sequence[_Text]) -> Any:

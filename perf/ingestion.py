@@ -1,6 +1,6 @@
 """What bulk ingestion costs: `python -m perf.ingestion`.
 
-Measured beside a plain loop with the same encoder, threads and texts: read, split, embed 32 at a time in the order in
+Measured beside a plain loop with the same encoder, cores and texts: read, split, embed 32 at a time in the order in
 which they come, write a flat index and the chunks. Each run is a process of its own, from its start to its end, so
 imports and loading the model count. Then one document in a hundred is changed and ingested again, and once more with
 nothing changed. The articles are rho-bank's; beyond their number they are varied.
@@ -64,7 +64,7 @@ class Run:
 # --- what is measured, each in a child ---
 
 
-def ingest_once(documents: Path, work: Path, config: EncoderConfig, concurrency: int) -> dict[str, Any]:
+def ingest_once(documents: Path, work: Path, config: EncoderConfig, cores: int) -> dict[str, Any]:
     from ingestion.job import ingest
 
     report = ingest(
@@ -73,7 +73,7 @@ def ingest_once(documents: Path, work: Path, config: EncoderConfig, concurrency:
         tenant=_TENANT,
         collection=_COLLECTION,
         encoder=config,
-        concurrency=concurrency,
+        concurrency=cores,
     )
     return {
         "documents": report.documents,
@@ -83,13 +83,13 @@ def ingest_once(documents: Path, work: Path, config: EncoderConfig, concurrency:
     }
 
 
-def loop_once(documents: Path, work: Path, config: EncoderConfig) -> dict[str, Any]:
+def loop_once(documents: Path, work: Path, config: EncoderConfig, cores: int) -> dict[str, Any]:
     """What one would write in an afternoon."""
     import faiss
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    torch.set_num_threads(config.threads)
+    torch.set_num_threads(cores)
     parsed = parse(documents, documents.name).documents
     chunks = [chunk for document in parsed for chunk in split(document, _COLLECTION)]
     tokenizer = AutoTokenizer.from_pretrained(config.model)
@@ -121,9 +121,9 @@ def _as_table(chunks: Sequence[Chunk], vectors: np.ndarray[Any, Any]) -> pa.Tabl
 def _child(job: dict[str, Any]) -> None:
     documents, work, config = Path(job["documents"]), Path(job["work"]), EncoderConfig(**job["config"])
     if job["kind"] == "loop":
-        result = loop_once(documents, work, config)
+        result = loop_once(documents, work, config, job["cores"])
     else:
-        result = ingest_once(documents, work, config, job["concurrency"])
+        result = ingest_once(documents, work, config, job["cores"])
     print(json.dumps(result))
 
 
@@ -179,10 +179,10 @@ def least_cosine(work: Path) -> float:
 # --- the whole ---
 
 
-def measure(work: Path, count: int, config: EncoderConfig, concurrency: int) -> dict[str, Any]:
+def measure(work: Path, count: int, config: EncoderConfig, cores: int) -> dict[str, Any]:
     documents = work / "articles.jsonl"
     rows = list(articles(count))
-    job = {"documents": str(documents), "work": str(work), "config": asdict(config), "concurrency": concurrency}
+    job = {"documents": str(documents), "work": str(work), "config": asdict(config), "cores": cores}
     write(documents, rows)
     loop = run("plain loop", {**job, "kind": "loop"})
     full = run("ingest, all", {**job, "kind": "ingest"})
@@ -222,9 +222,8 @@ def main() -> None:
     parser.add_argument("--encoder", help="encoder folder or hub id (default: the bundled one)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(default: %(default)s)")
     parser.add_argument(
-        "--threads", type=int, default=2, help="of one embedder, and of the loop (default: %(default)s)"
+        "--cores", type=int, default=2, help="threads of the loop, and embedders of one thread (default: %(default)s)"
     )
-    parser.add_argument("--concurrency", type=int, default=1, help="embedders at once (default: %(default)s)")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -234,12 +233,12 @@ def main() -> None:
         parser.error(f"there is no {_ARTICLES}")
     origin = provenance()
     model = options.encoder or str(ensure_encoder(ROOT / ".raydesk" / "models", print))
-    config = EncoderConfig(model, precision=options.precision, threads=options.threads).located()
+    config = EncoderConfig(model, precision=options.precision).located()
     with tempfile.TemporaryDirectory(prefix="rd-perf-") as folder:
-        result = measure(Path(folder), options.documents, config, options.concurrency)
+        result = measure(Path(folder), options.documents, config, options.cores)
     _print_table(result)
-    described = {"precision": config.precision, "threads": config.threads, "concurrency": options.concurrency}
-    print(json.dumps({"benchmark": "ingestion", **origin, "encoder": config.identity(), **described, **result}))
+    described = {"encoder": config.identity(), "precision": config.precision, "cores": options.cores}
+    print(json.dumps({"benchmark": "ingestion", **origin, **described, **result}))
 
 
 if __name__ == "__main__":
