@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deployments.answering.turn_kind import TurnKind
 from deployments.answering.types import Language
 
 ABSTAIN: dict[Language, str] = {
@@ -15,4 +16,18 @@ ASK_FOR_A_PERSON: dict[Language, tuple[str, str]] = {  # label, message
 QUOTED: dict[Language, str] = {
     "en": "This is what our help centre says:\n\n",
     "zh": "以下内容摘自我们的帮助中心：\n\n",
+}
+NOTHING_ASKED: dict[TurnKind, dict[Language, str]] = {  # to turns that ask nothing; each fits all turns of its kind
+    "small_talk": {
+        "en": "I am the automated assistant of this help centre, here whenever you have a question.",
+        "zh": "我是本帮助中心的智能助手，有问题随时问我。",
+    },
+    "thanks": {
+        "en": "You are welcome! I am here whenever you have another question.",
+        "zh": "不客气！还有问题随时问我。",
+    },
+    "abuse": {
+        "en": "I am sorry that this has been frustrating. Tell me what went wrong, or ask for a person.",
+        "zh": "很抱歉给您带来不好的体验。请告诉我遇到了什么问题，或者转接人工客服。",
+    },
 }

@@ -19,7 +19,7 @@ import structlog
 from deployments.answering.cache_policy import CACHEABLE_PATHS, contradicts
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
 from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
-from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, QUOTED
+from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, NOTHING_ASKED, QUOTED
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Tier
 from deployments.answering.query import build_query
@@ -112,6 +112,10 @@ class Turn:
             for event in self._give_rule(*match):
                 yield event
             return
+        if query.kind != "question" and self._request.model is None:
+            for event in self._give_phrase():
+                yield event
+            return
 
         hit, evidence = await asyncio.gather(self._look_semantic(understanding), self._search(understanding))
         if hit is not None:
@@ -125,6 +129,10 @@ class Turn:
             return
 
         chunks = self._relevant(evidence, understanding)
+        if not chunks and not query.is_sure:  # the history may have led astray
+            self._query = replace(query, search_text=query.text)
+            understanding = await self._understand()
+            chunks = self._relevant(await self._search(understanding), understanding)
         if not chunks:
             for event in self._give_abstention():
                 yield event
@@ -267,6 +275,15 @@ class Turn:
             delta,
             replace(done, buttons=reply.buttons, links=reply.links, handoff_reason=rule.handoff_reason),
         ]
+
+    def _give_phrase(self) -> list[AnswerEvent]:
+        """A turn that asks nothing needs no knowledge; a flow of the company's own for it came before."""
+        kind, language = self._query.kind, self._query.language
+        begin = self._begin("rule", f"{kind.replace('_', ' ')}: nothing is asked")
+        delta = self._delta(NOTHING_ASKED[kind][language])
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
+        buttons = (Button(*ASK_FOR_A_PERSON[language]),) if kind == "abuse" else ()
+        return [begin, delta, replace(done, buttons=buttons)]
 
     async def _give_faq(self, pair: RetrievedChunk, understanding: Understanding | None) -> AsyncIterator[AnswerEvent]:
         yield self._begin("faq", f"curated answer, question similarity {pair.similarity or 0:.3f}")

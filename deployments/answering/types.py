@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from deployments.answering.turn_kind import TurnKind
 from deployments.settings import Language as Language  # it is one of the values, too
 from ingestion.chunk import Chunk
 from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
@@ -57,6 +58,8 @@ class Query:
     normalized: str  # NFKC, lower case, one space, no closing punctuation: the exact cache's key
     language: Language
     is_standalone: bool  # False when the turn needs its history to be understood
+    kind: TurnKind = "question"  # the others ask nothing, and are answered without looking anything up
+    is_sure: bool = True  # False: `text` alone may be what was meant, and is worth a search where `search_text` fails
 
 
 @dataclass(frozen=True, slots=True)

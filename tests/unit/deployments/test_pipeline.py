@@ -1,4 +1,6 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,9 +10,11 @@ from deployments.answering.errors import (
     UnknownCollectionError,
     UnknownModelError,
 )
+from deployments.answering.phrases import NOTHING_ASKED
 from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Evidence, Meta, Principal, RetrievedChunk
 from deployments.fakes import InMemoryCache
-from models.fakes import ScriptedLLM
+from deployments.intent_classifier import IntentClassifier
+from models.fakes import HashEmbedder, KeywordIntentHead, ScriptedLLM
 from tests.unit.deployments.conftest import Shop, passage
 
 pytestmark = pytest.mark.unit
@@ -242,6 +246,54 @@ async def test_forced_model_is_asked_even_where_a_rule_would_answer(ready_shop: 
 
 async def test_follow_up_is_never_answered_from_the_cache(shop: Shop) -> None:
     await shop.ask("How long does a refund take?")
-    events, record = await shop.ask("delivery to Cologne?", "Four days.", "and how long does a refund take?")
+    events, record = await shop.ask("How do I get a refund?", "Send it back.", "and how long does it take?")
     assert path(events) not in ("exact_cache", "semantic_cache")
     assert record.path
+
+
+@pytest.mark.parametrize(("said", "language"), [("ok, thanks a lot", "en"), ("you stupid bot", "en"), ("早上好", "zh")])
+async def test_turn_that_asks_nothing_is_answered_without_a_search(shop: Shop, said: str, language: str) -> None:
+    events, record = await shop.ask(said)
+    assert path(events) == "rule"
+    assert text(events) in [phrases[record.language] for phrases in NOTHING_ASKED.values()]
+    assert record.language == language
+    assert "search" not in record.step_ms
+    assert record.evidence_ids == []
+
+
+async def test_question_beside_a_greeting_is_answered(shop: Shop) -> None:
+    events, _ = await shop.ask("hi, how long does a refund take")
+    assert path(events) == "faq"
+
+
+async def test_flow_of_the_company_comes_before_a_fixed_phrase(shop: Shop) -> None:
+    embedder = HashEmbedder(dim=512)
+    head = KeywordIntentHead(embedder, {"opening_hours": ["good morning"], "out_of_scope": ["weather"]}, sharpness=20)
+    shop.pipeline.classifier = IntentClassifier(
+        shop.settings.encoder, shop.settings.intents, embedder=embedder, head=head
+    )
+    events, _ = await shop.ask("good morning")
+    assert text(events) == "We are open from 8 to 20."
+
+
+async def test_forced_model_is_asked_even_small_talk(ready_shop: Shop) -> None:
+    events, _ = await ready_shop.ask("hello", model="small")
+    assert path(events) != "rule"
+
+
+async def test_unsure_follow_up_that_finds_nothing_is_searched_as_it_was_written(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched: list[str] = []
+    search = shop.retriever.search
+
+    async def noted(principal: Principal, collection: str, text: str, *rest: Any) -> Evidence:
+        searched.append(text)
+        found = await search(principal, collection, text, *rest)
+        return found if len(searched) > 1 else replace(found, chunks=(), pairs=())
+
+    monkeypatch.setattr(shop.retriever, "search", noted)
+    last = "would it be four working days with standard delivery to Cologne"
+    events, _ = await shop.ask("Do you sell the submarine?", "No.", last)
+    assert searched == [last.replace("it", "the submarine", 1), last]
+    assert path(events) == "passage"
