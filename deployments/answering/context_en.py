@@ -70,7 +70,8 @@ _VERBS = frozenset(
         "forgot kept said told went"
     ).split()
 )
-_QUESTION_WORDS = frozenset("what which who whom whose where why how when if any".split())  # noqa: SIM905
+_CONTRACTIONS = frozenset("im i'm i've i'd i'll you're we're they're it's that's there's theres thats".split())  # noqa: SIM905
+_QUESTION_WORDS = frozenset("what which who whom whose where why how any".split())  # noqa: SIM905
 _CONNECTIVE = re.compile(
     r"^(?:(?:(?:thanks|thank you)(?: so much| very much| a lot)?|and|but|so|or|also|then|ok(?:ay)?|well|hm+|ah|oh"
     r"|alright|great|cool|perfect|good|fine|nice|yes|no"
@@ -153,29 +154,46 @@ _ANAPHOR = re.compile(
 )
 # "Is it possible to …", "how long does it take to …": the pronoun stands for what follows.
 _EXPLETIVE = re.compile(
-    r"\bit(?:'s| is| was| would be| will be| be| really| also| even)*\s+(?:possible|ok|okay|allowed|necessary|safe"
-    r"|legal|worth|better|cheaper|easy|hard"
-    r"|difficult|too late|true|normal|likely|mandatory|required|enough|best|fine|good|bad|free|included|important"
-    r"|useful|sensible)\b[^?!]*?\b(?:to|that|if|for|when)\b"
-    r"|\bit\s+(?:usually |normally |typically |really |still )?(?:take|takes|took|cost|costs|matter|matters|hurt"
-    r"|help|make sense|pay|require|requires|need)\b"
-    r"(?:\s+\w+){0,3}?\s+(?:to|for|until|till|before|if|when)\s+(?!me\b|you\b|us\b)\w"
-    r"|\bit(?:'s| has| is|s)? (?:been|rain|snow)\b|\bit(?: be| is|'s| was| take)? (?:before|until|till)\b|\bit be "
-    r"to\b|\b(?:appreciate|worth|make|love|hate) it\b"
-    r"|\bits (?=(?:still|now|on|not|a|the|been|just|no|too|very|so|my)\b|\d)|\b(?:is|be|was) it to\b|\bis it "
-    r"(?:showing|saying)\b|\b(?:does|did) it mean (?:to|if|when|that)\b|\bnew to this\b|^this is (?:a|an|the|my|not"
-    r"|so|very|urgent)\b(?![^?]*\?)"
-    r"|\bit(?:'s| is| was)? (?:raining|late|cold|hot|monday|friday|said|says|seems|looks like|turns out)\b|\bit "
-    r"(?:says|seems|looks like|turns out|appears)\b"
-    r"|\b(?:is|isn't|was) it (?:that|not that)\b|\b(?:is|would|will|was) it (?:be )?(?:possible|ok|okay|allowed"
-    r"|better|safe|worth|cheaper|mandatory|necessary|too late|true|normal|free|easy|good|legal)"
-    r" (?:to|that|if|for)\b",
+    "|".join(
+        (
+            # "it is possible to", "it would be better if"
+            r"\bit(?:'s| is| was| would be| will be| be| really| also| even)*\s+(?:possible|ok|okay|allowed"
+            r"|necessary|safe"
+            r"|legal|worth|better|cheaper|easy|hard|difficult|too late|true|normal|likely|mandatory|required|enough"
+            r"|best"
+            r"|fine|good|bad|free|included|important|useful|sensible)\b[^?!]*?\b(?:to|that|if|for|when)\b",
+            # "is it right that", "is it easy to clean the filter", but not "is it easy to clean"
+            r"\b(?:is|isn't|was|would|will) it (?:be )?(?:\w+ ){1,3}?(?:that\b|either\b|to \w+ \w)",
+            r"\b(?:is|would|will|was) it (?:be )?(?:possible|ok|okay|allowed|better|safe|worth|cheaper|mandatory"
+            r"|necessary"
+            r"|too late|true|normal|free|good|legal) (?:to|that|if|for)\b",
+            r"\b(?:is|isn't|was) it (?:not )?that\b|\b(?:is|be|was) it to\b|\bit be to\b|\bit(?: be| is|'s| was| "
+            r"take)? "
+            r"(?:before|until|till)\b|\b(?:does|did) it mean (?:to|if|when|that)\b|\bdoes it matter\b",
+            # "how long does it take to", "it takes my card"
+            r"\bit\s+(?:would |will |should |can |usually |normally |typically |really |actually |still )*(?:takes?"
+            r"|took"
+            r"|costs?|matters?|hurt|help|make sense|pay|requires?|need)\b(?:[\s,]+\w+){0,5}?[\s,]+(?:to|for|until|till"
+            r"|before|if|when|my|our|the)\s+(?!me\b|you\b|us\b)\w",
+            r"\bit(?:'s| has| is|s)? (?:been|rain|snow|raining|late|cold|hot|monday|friday)\b",
+            r"\bit(?:'s)? (?:said|says|seems|looks like|turns out|appears)\b|\bit (?:does|did)(?:n't| not) (?:seem"
+            r"|appear)",
+            r"\bis it (?:showing|saying)\b|\b(?:appreciate|worth|make|love|hate) it\b|\blike it (?:if|when)\b",
+            r"\bits (?=(?:still|now|on|not|a|the|been|just|no|too|very|so|my)\b|\d)",  # it's
+            r"\bnew to this\b|^this is (?:a|an|the|my|not|so|very|urgent)\b(?![^?]*\?)|\bif that'?s (?:ok|possible"
+            r"|fine)",
+        )
+    ),
     re.IGNORECASE,
 )
+_POINTED_AT = re.compile(r"\b(?:my|our|your)\b|\b(?:this|that) \w+ (?:for|from|on|of|that) \w", re.IGNORECASE)
+# "Do the cards have limits on them": the pronoun means the subject.
+_HAS_ON = re.compile(r"\b(?:have|has|come|comes)\b.*\b(?:on|in|with|to|for)\s$", re.IGNORECASE)
 _MANY_WORDS = 8  # with a pronoun: as many may say elsewhere what it stands for
 _RECORD_NUMBER = re.compile(r"\b[A-Z]{2,}-?\d{4,}\b|#\d{3,}")  # of an order: the turn says what it is about
 _CLAUSE_END = re.compile(
-    r"[,.;:!?–-]\s|\b(?:which|and|but|if|when|because|while|before|after|since|although|though|until|once|without"
+    r"[,.;:!?–-]\s|\b(?:say|says|said|saying|as|which|and|but|if|when|because|while|before|after|since|although"
+    r"|though|until|once|without"
     r"|or|who|so|then|to have|to get|whether|how|that|why|where|what)\b",
     re.IGNORECASE,
 )
@@ -208,6 +226,7 @@ _BE_FIRST = re.compile(r"^(?:is|are|was|were)\s+(?!there\b)", re.IGNORECASE)
 _LAST_CLAUSE = re.compile(
     r"(?P<before>.+\s)(?:when|while|if|as long as|during|without|because|unless)\b.*", re.IGNORECASE
 )
+_REGARDING = re.compile(r"(?:in|with) regards?\b", re.IGNORECASE)
 _MEASURE = re.compile(r"\d[\d.,]*\s?[a-z%€$]+", re.IGNORECASE)
 _ALSO = re.compile(r"\b(?:too|also|as well)[ ?!.]*$", re.IGNORECASE)
 _CLAUSE_OPENER = re.compile(
@@ -286,7 +305,7 @@ def lean(text: str) -> Lean | None:
 def _is_elliptical(core: str, stripped: str) -> bool:
     """A fragment that answers to an earlier question even without "and": "for children?", "Germany?", "PayPal too?"."""
     words = core.lower().split()
-    if words[0] in ("about", "as"):
+    if words[0] in ("about", "as") or _REGARDING.match(core):
         return False
     if words[0] in _PREPOSITIONS or _CLAUSE_OPENER.match(core) or _ALSO.search(stripped):
         return True
@@ -342,26 +361,29 @@ def _anaphor(core: str) -> re.Match[str] | None:
 
 def _has_antecedent(core: str, pronoun: re.Match[str]) -> bool:
     before, word = core[: pronoun.start()], pronoun.group().lower()
-    if word.startswith(("this ", "that ", "these ", "those ")) and re.search(r"\b(?:my|our|your)\b", core.lower()):
-        return True  # "this fee on my statement": pointed at, not referred to
+    if word.startswith(("this ", "that ", "these ", "those ")) and _POINTED_AT.search(core):
+        return True
+    if len(core.split()) >= _MANY_WORDS and _is_statement(core) and phrases(core):
+        return True  # who tells that much tells what it is about
     breaks = list(_CLAUSE_END.finditer(before))
     earlier = before[: breaks[-1].start()] if breaks else ""
     own_clause = before[breaks[-1].end() :] if breaks else before
     if any(phrase.kind not in ("place", "time", "people") for phrase in phrases(earlier)):
         return True
-    if re.search(r"\bones?$", word) and phrases(before):
-        return True
     if len(earlier.split()) >= 3 and (earlier.lower().startswith(("i ", "we ")) or re.search(r"[.?!]\s", before)):
         return True
-    if (
-        word in ("its", "their")
-        and len(before.split()) >= 3
-        and any(each.determiner or each.is_name for each in phrases(before))
-    ):
-        return True
-    words = [each.lower() for each in _WORD.findall(own_clause)]
-    is_statement = bool(words) and words[0] not in _AUXILIARIES and words[0] not in _QUESTION_WORDS
-    return is_statement and len(words) >= 3 and any(each.determiner for each in phrases(own_clause))
+    named = any(phrase.determiner or phrase.is_name for phrase in phrases(own_clause))
+    if re.search(r"\bones?$", word):
+        return bool(phrases(before))
+    if word in ("its", "their") or _HAS_ON.search(before):
+        return named and len(own_clause.split()) >= 3
+    return named and _is_statement(own_clause) and len(own_clause.split()) >= 3
+
+
+def _is_statement(text: str) -> bool:
+    words = [word.lower().replace("’", "'") for word in _WORD.findall(text)]
+    asks = not words or words[0] in _AUXILIARIES - _CONTRACTIONS or words[0] in _QUESTION_WORDS
+    return not asks and not text.rstrip().endswith("?")
 
 
 def stands(core: str) -> bool:
@@ -376,7 +398,9 @@ def _is_fragment(core: str) -> bool:
             "," not in core
             and len(core.split()) >= 2
             and core.lower().split()[1] not in _AUXILIARIES
-            and not re.search(r"\b(?:can|will|do|does|what|how|where) (?:i|we|you|they|happens)\b", core.lower())
+            and not re.search(
+                r"\b(?:can|will|do|does|should|must|what|how|where) (?:i|we|you|they|happens)\b", core.lower()
+            )
         )
     words = [word.lower().replace("’", "'") for word in _WORD.findall(core)]
     if any(word in _AUXILIARIES or word in ("i", "we", "how", "where", "why", "who") for word in words):

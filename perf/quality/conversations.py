@@ -19,6 +19,7 @@ document.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import random
 import time
@@ -120,6 +121,14 @@ def _rows(path: Path) -> list[tuple[int, Any]]:
     return rows
 
 
+def _csv_rows(path: Path) -> list[tuple[int, Any]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(enumerate(csv.DictReader(file), 2))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: {error}") from error
+
+
 def _conversation(where: str, row: Any) -> Conversation:
     match row:
         case {"turns": [*turns], "expect": dict(expect)} if len(turns) % 2 == 1 and all(
@@ -150,13 +159,14 @@ def _expectation(where: str, expect: dict[str, Any]) -> Standalone | Untouched |
 
 
 def read_questions(paths: Iterable[Path]) -> list[str]:
-    """The texts of `{question}` or `{query}` lines. Raises `BadInputError`."""
+    """The texts of `{question}` or `{query}` lines, or of a CSV's column `text`. Raises `BadInputError`."""
     questions = []
     for path in paths:
-        for number, row in _rows(path):
-            text = row.get("question") or row.get("query") if isinstance(row, dict) else None
+        for number, row in _csv_rows(path) if path.suffix == ".csv" else _rows(path):
+            names = ("question", "query", "text")
+            text = next((row[name] for name in names if row.get(name)), None) if isinstance(row, dict) else None
             if not isinstance(text, str):
-                raise BadInputError(f'{path}:{number}: has no "question" or "query"')
+                raise BadInputError(f"{path}:{number}: has none of {', '.join(names)}")
             questions.append(text)
     return questions
 
@@ -240,7 +250,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--conversations", type=Path, default=_CONVERSATIONS, help="JSON lines; our own otherwise")
-    parser.add_argument("--questions", type=Path, nargs="*", default=_QUESTIONS, help="JSON lines of single questions")
+    parser.add_argument(
+        "--questions", type=Path, nargs="*", default=_QUESTIONS, help="single questions: JSON lines, or CSV"
+    )
     parser.add_argument("--split", choices=("all", "dev", "held-out"), default="all")
     parser.add_argument(
         "--show-missed", action="store_true", help="each conversation that was misunderstood, and each touched question"

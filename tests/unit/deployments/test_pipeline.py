@@ -55,7 +55,8 @@ async def test_rule_with_handoff_says_why(shop: Shop) -> None:
 
 async def test_rules_speak_only_for_their_collections(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
-    object.__setattr__(shop.settings.intents, "collections", ("other",))
+    intents = shop.settings.intents.model_copy(update={"collections": ("other",)})
+    shop.pipeline.settings = shop.settings.model_copy(update={"intents": intents})
     events, _ = await shop.ask("opening hours today")
     assert path(events) != "rule"
 

@@ -10,7 +10,16 @@ import pytest
 
 from deployments.answering.context import Reading
 from perf.quality import conversations as measured
-from perf.quality.conversations import BadInputError, Conversation, judge, last_two, read_conversations, shares, touched
+from perf.quality.conversations import (
+    BadInputError,
+    Conversation,
+    judge,
+    last_two,
+    read_conversations,
+    read_questions,
+    shares,
+    touched,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -74,6 +83,15 @@ def test_single_questions_are_counted_when_the_history_gets_into_them() -> None:
     found = touched(["Where is it made?", "Is it warm?"], last_two)
     assert all(query == f"{history} {question}" for history, question, query in found)
     assert touched(["Where is my order?", "Do you sell lamps?"], measured.read) == []
+
+
+def test_single_questions_are_read_from_json_lines_and_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"question": "How?"}\n{"query": "Why?"}\n')
+    (tmp_path / "b.csv").write_text('text,category\n"Who, me?",x\n')
+    assert read_questions([tmp_path / "a.jsonl", tmp_path / "b.csv"]) == ["How?", "Why?", "Who, me?"]
+    (tmp_path / "c.csv").write_text("words\nx\n")
+    with pytest.raises(BadInputError, match=r"c\.csv:2"):
+        read_questions([tmp_path / "c.csv"])
 
 
 def test_whole_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
