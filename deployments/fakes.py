@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deployments.answering.cache_policy import same_question
+from deployments.answering.cache_policy import closeness, same_question
 from deployments.answering.errors import UnknownCollectionError
 from deployments.answering.types import (
     CachedAnswer,
@@ -83,10 +83,16 @@ class InMemoryCache:
         candidates = [
             (float(np.dot(vector, embedding)), answer)
             for (key, _), (vector, answer) in self._entries.items()
-            if key == scope.key() and same_question(text, answer.question)
+            if key == scope.key()
         ]
-        best = max(candidates, key=lambda candidate: candidate[0], default=None)
-        return None if best is None or best[0] < self._threshold else CacheHit(best[1], "semantic", best[0])
+        alike = [
+            (similarity, answer)
+            for similarity, answer in candidates
+            if similarity >= self._threshold
+            and same_question(text, answer.question, closeness(similarity, self._threshold))
+        ]
+        best = max(alike, key=lambda candidate: candidate[0], default=None)
+        return None if best is None else CacheHit(best[1], "semantic", best[0])
 
     async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None:
         self._entries[scope.key(), normalized] = (embedding, answer)

@@ -22,7 +22,7 @@ import numpy as np
 import redis.asyncio as redis
 import structlog
 
-from deployments.answering.cache_policy import same_question
+from deployments.answering.cache_policy import closeness, same_question
 from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.types import CachedAnswer, CacheHit, CacheScope, Citation
 from deployments.settings import CacheSettings
@@ -105,7 +105,7 @@ class SemanticCache:
         for similarity, stored in self._index.nearest(_digest(scope.key()), embedding, CANDIDATES):
             if similarity < self._settings.similarity_threshold:
                 break
-            if not same_question(text, stored.question):
+            if not same_question(text, stored.question, closeness(similarity, self._settings.similarity_threshold)):
                 continue
             answer = await self._read(stored.key)
             if answer is not None:

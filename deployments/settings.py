@@ -178,7 +178,7 @@ class CacheSettings(Branch):
     url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://path.")
     ttl_s: int = Field(86_400, ge=1, description="Life of an entry, seconds.")
     similarity_threshold: float = Field(
-        0.95, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides."
+        0.90, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides."
     )
     max_entries: int = Field(50_000, ge=1, description="Vectors held in memory per replica; the oldest go first.")
     max_local_entries: int = Field(10_000, ge=0, description="Exact answers held in the process, entries.")

@@ -24,7 +24,9 @@ _NEGATION = re.compile(
 )
 # Chinese yes-no questions ("能不能", "有没有") hold a 不 or 没 that negates nothing; nor does it in these words.
 _A_NOT_A = re.compile(r"(.)[不没]\1")
-_NO_NEGATION = re.compile(r"无线|无理由|不锈钢|差不多|不好意思")
+_NO_NEGATION = re.compile(
+    r"无线|无理由|不锈钢|差不多|不好意思|对不起|不小心|不动产|不[过但仅管论同]|无论|没关系|没问题|未来|非常|非洲|[特级区性类识分差个辨告]别|别[人的名墅]"
+)
 
 
 @lru_cache(maxsize=20_000)
@@ -45,7 +47,12 @@ def coverage(needles: frozenset[str], haystack: frozenset[str]) -> float:
 
 def is_negated(text: str) -> bool:
     """Whether it denies something."""
-    return bool(_NEGATION.search(_NO_NEGATION.sub("", without_a_not_a(text.casefold()))))
+    return negations(text) > 0
+
+
+def negations(text: str) -> int:
+    """How often it denies something."""
+    return len(_NEGATION.findall(_NO_NEGATION.sub("", without_a_not_a(text.casefold()))))
 
 
 def without_a_not_a(text: str) -> str:

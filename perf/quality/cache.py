@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deployments.answering.cache_policy import same_question
+from deployments.answering.cache_policy import closeness, same_question
 from deployments.settings import CacheSettings
 from models.bundled import ensure_encoder
 from models.embedder import EncoderConfig
@@ -117,8 +117,12 @@ def product(pairs: Sequence[Pair], similarities: Sequence[float], threshold: flo
     """As the cache's room takes a candidate, the stored question being `a`."""
     return outcome(
         pairs,
-        [s >= threshold and same_question(pair.b, pair.a) for pair, s in zip(pairs, similarities, strict=True)],
+        [s >= threshold and _verified(pair, s, threshold) for pair, s in zip(pairs, similarities, strict=True)],
     )
+
+
+def _verified(pair: Pair, similarity: float, threshold: float) -> bool:
+    return same_question(pair.b, pair.a, closeness(similarity, threshold))
 
 
 def _rate(hits: Sequence[bool]) -> float | None:
@@ -169,7 +173,7 @@ def _percent(rate: float | None) -> str:
 
 def _print_failures(pairs: Sequence[Pair], similarities: Sequence[float], threshold: float) -> None:
     for pair, similarity in zip(pairs, similarities, strict=True):
-        verified = same_question(pair.b, pair.a)
+        verified = _verified(pair, similarity, threshold)
         if (similarity >= threshold and verified) != pair.same:
             why = "wrong hit" if not pair.same else "too far" if verified else "refused"
             print(f"{why:9} {similarity:.3f} {pair.kind:12} {pair.a} | {pair.b}")
