@@ -91,6 +91,8 @@ def differs_in(first: Meaning, second: Meaning) -> str | None:
         return "direction"
     if {first.given_to, second.given_to} == {"speaker", "another"}:
         return "person"
+    if first.between and second.between and first.between != second.between:
+        return "person"
     if first.of_another != second.of_another:
         return "person"
     if _left_over(first, second) or _left_over(second, first):

@@ -46,6 +46,7 @@ class Meaning:
     tense: Tense
     is_unable: bool  # "I cannot pay", which "I did not pay" is not
     of_another: bool  # somebody else than the speaker is who may, must or does
+    between: frozenset[str]  # "to the company" ("can I call you"), "to the speaker" ("can you call me")
     given_to: Literal["", "speaker", "another"]  # who stands behind 给, 向, 替
     turns: frozenset[tuple[str, str]]  # (what stands before, what behind) a word of direction or order
 
@@ -301,7 +302,7 @@ _WORD = re.compile(r"⟦[^⟧]*⟧|[a-z]+_?(?:-[a-z]+)*|[\u3400-\u9fff]|[+&%#→
 # What stands before and behind one of these may not change places.
 _MARKERS_EN = frozenset("from to into before after than instead over for with by until".split())  # noqa: SIM905
 _FILLER_MARKERS_ZH = frozenset("送到 寄到 寄往 飞 发往 到 至 → > -".split())  # noqa: SIM905
-_MARKERS_ZH = _FILLER_MARKERS_ZH | frozenset("转 换 换成 改成 变成 兑 兑换 before after".split())  # noqa: SIM905
+_MARKERS_ZH = _FILLER_MARKERS_ZH | frozenset("转 换 抵 译 比 换成 改成 变成 兑 兑换 before after".split())  # noqa: SIM905
 _NEGATIONS_ZH = "不没无未非勿"  # counted, not compared
 
 
@@ -374,6 +375,10 @@ def _of_another() -> re.Pattern[str]:
 
 
 _OF_ANOTHER = _of_another()
+_BETWEEN = {
+    "to the company": re.compile(r"\b(?:i|we)\b(?: \w+){1,2} you\b|我[^你您的]{1,4}(?:你们|您|你)(?!的)"),
+    "to the speaker": re.compile(r"\byou\b(?: \w+){1,2} (?:me|us)\b|(?:你们|您|你)[^我的]{1,4}我(?!的)"),
+}
 _TO_SPEAKER = re.compile(r"[给向替](?:我(?!的)|自己|本人)")
 _TO_ANOTHER = re.compile(r"[给向替](?!我(?!的)|自己|本人)[\u3400-\u9fff]")
 
@@ -401,6 +406,7 @@ def read(text: str) -> Meaning:
         tense="past" if _PAST_EN.search(plain) else "future" if _FUTURE_EN.search(plain) else "",
         is_unable=_UNABLE_EN.search(plain) is not None,
         of_another=_OF_ANOTHER.search(plain) is not None,
+        between=frozenset(side for side, pattern in _BETWEEN.items() if pattern.search(plain)),
         given_to="speaker" if _TO_SPEAKER.search(plain) else "another" if _TO_ANOTHER.search(plain) else "",
         turns=_turns(raw, has_cjk),
     )

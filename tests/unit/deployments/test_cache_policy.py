@@ -92,6 +92,8 @@ def test_paraphrases_are_the_same_question(asked: str, stored: str) -> None:
         ("Can I pick up my parcel?", "Can someone else pick up my parcel?"),
         ("Can my landlord cancel my contract?", "Can I cancel my landlord's contract?"),
         ("我给朋友转账要手续费吗", "朋友给我转账要手续费吗"),
+        ("Can you call me?", "Can I call you?"),
+        ("我欠你们钱吗", "你们欠我钱吗"),
         ("孩子能用我的卡吗", "我能用孩子的卡吗"),
         ("When did my order ship?", "When will my order ship?"),
         ("上周的账单怎么查", "本周的账单怎么查"),
