@@ -3,14 +3,15 @@
 Knows tokens, batches and pooling; knows nothing of caches, intents or indexes. Runs where the process may run: on a
 GPU if one is visible (Ray hides it from replicas that asked for none), otherwise on the CPU.
 
-torch and transformers are imported when an encoder is made: together they take seconds, and a process that only asks
-for an identity needs neither.
+torch is imported when an encoder is made, and transformers only for an architecture other than BERT: they take seconds,
+and a process that only asks for an identity needs neither.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,22 +79,16 @@ class BertEmbedder:
 
     def __init__(self, config: EncoderConfig) -> None:
         import torch
-        from transformers import AutoConfig, AutoModel
 
         folder = local_folder(config.model)
-        architecture = AutoConfig.from_pretrained(folder)
-        _check_length(config, getattr(architecture, "max_position_embeddings", None))
+        architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        _check_length(config, architecture.get("max_position_embeddings"))
         torch.set_num_threads(config.threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        options: dict[str, Any] = {"add_pooling_layer": False} if architecture.model_type in _HAVE_POOLER else {}
-        dtype = getattr(torch, _DTYPES[config.precision])
-        loaded = AutoModel.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
-        )
-        self._model = loaded.to(self._device).eval()
+        self._model = _load_model(folder, architecture, getattr(torch, _DTYPES[config.precision]), self._device)
         self._tokenizer = _load_tokenizer(folder, config.max_tokens)
-        self._pad = int(getattr(architecture, "pad_token_id", None) or 0)
-        self._dim = int(architecture.hidden_size)
+        self._pad = int(architecture.get("pad_token_id") or 0)
+        self._dim = int(architecture["hidden_size"])
         self._config = config
         self._identity = config.identity()
 
@@ -122,16 +117,30 @@ class BertEmbedder:
         import torch
 
         longest = max(len(ids) for ids in batch)
-        input_ids = torch.tensor([ids + [self._pad] * (longest - len(ids)) for ids in batch], device=self._device)
-        mask = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in batch], device=self._device)
+        ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in batch], device=self._device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=self._device)
         with torch.inference_mode():
-            hidden = self._model(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()  # (n, tokens, dim)
+            hidden = self._model(ids, mask).float()  # (n, tokens, dim)
             if self._config.pooling == "cls":
                 pooled = hidden[:, 0]
             else:
                 pooled = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
             vectors: Vectors = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return vectors
+
+
+def _load_model(folder: Path, architecture: Mapping[str, Any], dtype: Any, device: Any) -> Callable[[Any, Any], Any]:
+    """From ids and mask, each (n, tokens), to hidden states (n, tokens, dim), all of them torch's tensors."""
+    from models.bert import Bert, is_bert
+
+    if is_bert(folder, architecture):
+        return Bert(folder, architecture, dtype, device)
+    from transformers import AutoModel
+
+    options: dict[str, Any] = {"add_pooling_layer": False} if architecture["model_type"] in _HAVE_POOLER else {}
+    model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options)
+    model = model.to(device).eval()
+    return lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
 
 
 def _load_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:

@@ -226,9 +226,12 @@ def measure_precisions(config: EncoderConfig) -> list[PrecisionScore]:
 def _int8(config: EncoderConfig) -> BertEmbedder:
     import torch
     from torch.ao.quantization import per_channel_dynamic_qconfig, quantize_dynamic
+    from transformers import AutoModel
 
     embedder = config.load()
-    embedder._model = quantize_dynamic(embedder._model, {torch.nn.Linear: per_channel_dynamic_qconfig})
+    exact = AutoModel.from_pretrained(config.model, dtype=torch.float32, add_pooling_layer=False).eval()
+    model = quantize_dynamic(exact, {torch.nn.Linear: per_channel_dynamic_qconfig})
+    embedder._model = lambda ids, mask: model(input_ids=ids, attention_mask=mask).last_hidden_state
     return embedder
 
 

@@ -6,10 +6,12 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
+import models.bert
 from models.embedder import BertEmbedder, EncoderConfig, ModelLoadError
 from models.fakes import HashEmbedder
 from models.protocols import Embedder
@@ -101,6 +103,17 @@ def test_bert_identity_is_known_without_loading_and_covers_weights_and_recipe(
     ]
     assert len({each.identity() for each in (config, *others)}) == 7
     assert replace(config, threads=2).identity() == config.identity() == bert.identity
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_bert_of_our_own_gives_what_transformers_gives(
+    bundled_encoder: Path, pooling: Literal["mean", "cls"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = EncoderConfig(str(bundled_encoder), pooling=pooling)
+    ours = config.load().embed_passages(TEXTS)
+    monkeypatch.setattr(models.bert, "is_bert", lambda folder, architecture: False)
+    theirs = config.load().embed_passages(TEXTS)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_bert_knows_meaning_across_languages(bert: BertEmbedder) -> None:
