@@ -31,8 +31,8 @@ _STOP_WORDS = frozenset(
         "if in into is it its just me my of on or our please shall should so than that the their them then there they "
         "this to want was we were what when where which who why will with would you your he her him his she "
         "i'm i'd i've it's what's "
-        "的 了 吗 呢 吧 啊 我 你 您 我们 你们 是 在 有 和 与 就 都 也 还 要 想 请 请问 怎 么 怎么 怎样 如何 什 什么 为什 "
-        "哪 哪些 哪里 能 可以 会 这 那 个 一下 多少"
+        "的 了 吗 呢 吧 啊 我 你 您 我们 你们 是 在 有 和 与 就 都 也 还 要 想 请 请问 怎 么 怎么 怎样 如何 什 什么 "
+        "为什 哪 哪些 哪里 能 可以 会 这 那 个 一下 多少"
     ).split()
 )
 # Of one Chinese character against a pair: it finds what is said in other words (保修, 延保), and much besides.
