@@ -155,6 +155,8 @@ def apply(
     try:
         config = _encoder(settings, given)
         _prepare_ray()
+        if not gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # few texts are embedded here, and the GPUs may be the service's
         from ingestion.job import ingest  # Ray and torch: --help need not wait for them
 
         with _Stages(console) as stages:
