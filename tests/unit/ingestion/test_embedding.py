@@ -108,6 +108,16 @@ def test_batches_hold_texts_of_like_length_and_rows_stay_with_their_chunks(
     assert told == [(done, 100) for done in range(0, 101, 10)]
 
 
+def test_threads_share_the_embedder_and_each_row_finds_its_chunk(tmp_path: Path) -> None:
+    chunks, encoder = passages(300), WatchedEncoder()
+    table = VectorTable(map(vector_key, chunks))
+    work = VectorWork(LocalFiles(tmp_path), "demo/help", encoder.identity())
+    embed(chunks, encoder, table, work, pool=Pool(concurrency=4), session=RaySession(4), progress=no_progress)
+    expected = HashEmbedder().embed_passages([embedding_text(chunk) for chunk in chunks])
+    np.testing.assert_array_equal(table.of(chunks, encoder.dim)[0], expected)
+    assert sorted(map(len, encoder.seen)) == [44, 64, 64, 64, 64]
+
+
 def test_equal_texts_are_embedded_once(tmp_path: Path) -> None:
     chunks, encoder = [PASSAGE, replace(PASSAGE, id="9", document_id="e")], WatchedEncoder()
     vectors = run(tmp_path, chunks, encoder, [])
