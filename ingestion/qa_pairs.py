@@ -132,14 +132,14 @@ class _Unit:
 def _units(block: Block) -> list[_Unit]:
     if block.kind in ("row", "pair"):
         return [_Unit(block, "", block.text)]
-    parts: list[str] = []
+    parts: list[list[str]] = []  # each of lines
     for line in block.text.split("\n"):
         for part in _parts(line.strip()):
             if parts and not is_marked(part):
-                parts[-1] += f"\n{part}"
+                parts[-1].append(part)
             else:
-                parts.append(part)
-    return [_unit(replace(block, text=part.strip())) for part in parts]
+                parts.append([part])
+    return [_unit(replace(block, text="\n".join(lines).strip())) for lines in parts]
 
 
 def _unit(block: Block) -> _Unit:
@@ -185,19 +185,18 @@ def _marked_pair(units: Sequence[_Unit], start: int) -> tuple[Block | None, int]
     asked = units[start]
     if asked.mark != "Q":
         return None, start
-    last = next((at for at in range(start + 1, len(units)) if _ends(units[at].block, asked.block)), len(units))
-    marked = next((at for at in range(start + 1, last) if units[at].mark), last)
-    if marked < last and units[marked].mark == "A" and marked - start <= _MAX_QUESTION_BLOCKS:
-        question = " ".join(unit.text for unit in units[start:marked])
-        first = marked
-        said: list[Block] = []
+    following = range(start + 1, len(units))
+    end = next((at for at in following if units[at].mark == "Q" or _ends(units[at].block, asked.block)), len(units))
+    first = next((at for at in range(start + 1, end) if units[at].mark), None)
+    said: list[Block] = []
+    if first is not None and first - start <= _MAX_QUESTION_BLOCKS:
+        question = " ".join(unit.text for unit in units[start:first])
     else:
         question, _, rest = asked.text.partition("\n")
         if not asks(question):
             return None, start
         first = start + 1
         said = [Block("text", rest)] if rest else []
-    end = next((at for at in range(first, last) if units[at].mark == "Q"), last)
     said += [unit.unmarked() for unit in units[first:end]]
     answer = _without_number(running_text(said), asked.block.text)
     if not question or width(question) > MAX_QUESTION_WIDTH or not is_whole(answer):

@@ -173,23 +173,24 @@ def _parts(boundary: re.Pattern[str], text: str) -> Iterator[str]:
 
 def _windows(text: str) -> Iterator[str]:
     """Text without any punctuation: at blanks, and where there is none, anywhere."""
-    while width(text) > MAX_WIDTH:
-        end = int(len(text) * MAX_WIDTH / width(text))  # about; no piece of text is much denser than the whole
-        while width(text[:end]) > MAX_WIDTH:
-            end = end * 9 // 10
-        blank = text.rfind(" ", end // 2, end)
-        cut = blank + 1 if blank > 0 else end
-        yield text[:cut]
-        text = text[cut:]
-    yield text
+    start = 0
+    while start < len(text):
+        window = text[start : start + int(MAX_WIDTH)]  # a character is at least 1 wide
+        while (space := width(window)) > MAX_WIDTH:
+            window = window[: min(len(window) - 1, int(len(window) * MAX_WIDTH / space))]
+        if start + len(window) < len(text) and (blank := window.rfind(" ", len(window) // 2)) > 0:
+            window = window[: blank + 1]
+        yield window
+        start += len(window)
 
 
 def _fill(parts: Iterable[str]) -> Iterator[str]:
-    text = ""
+    text, filled = "", 0.0
     for part in parts:
-        if text and width(text + part.rstrip()) > MAX_WIDTH:
+        if text and filled + width(part.rstrip()) > MAX_WIDTH:
             yield text.strip()
-            text = ""
+            text, filled = "", 0.0
         text += part
+        filled += width(part)
     if text.strip():
         yield text.strip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ingestion.document import Block
+from ingestion.document import Block, BlockKind
 from ingestion.language import width
 from ingestion.qa_pairs import is_marked
 
@@ -65,12 +65,12 @@ def _level(title: str, is_first: bool) -> int:
 
 def _paragraph(paragraph: str) -> list[Block]:
     """Lines that begin as items are items; all others go on what is above them."""
-    blocks: list[Block] = []
+    found: list[tuple[BlockKind, list[str]]] = []
     for line in paragraph.split("\n"):
         if _ITEM.match(line.strip()) and not is_marked(line.strip()):
-            blocks.append(Block("item", line.strip()))
-        elif blocks:
-            blocks[-1] = Block(blocks[-1].kind, f"{blocks[-1].text}\n{line}")
+            found.append(("item", [line.strip()]))
+        elif found:
+            found[-1][1].append(line)
         else:
-            blocks.append(Block("text", line))
-    return blocks
+            found.append(("text", [line]))
+    return [Block(kind, "\n".join(lines)) for kind, lines in found]

@@ -71,6 +71,20 @@ def test_text_without_any_boundary_is_cut_all_the_same() -> None:
     assert all(width(chunk.text) <= MAX_WIDTH for chunk in split(document(Block("text", "退" * 5000)), "help"))
 
 
+@pytest.mark.parametrize("words", ["x", "退", "*a_ ", "[", "a. ", "，", "a, ", "\n", "。", "A1-"])
+def test_the_work_grows_with_the_text_and_no_faster(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Characters looked at, since seconds depend on the machine: a text of a million letters would take hours."""
+    looked_at = []
+    monkeypatch.setattr("ingestion.split.width", lambda text: looked_at.append(len(text)) or width(text))
+
+    def work(times: int) -> int:
+        looked_at.clear()
+        split(document(Block("text", words * times)), "help")
+        return sum(looked_at)
+
+    assert work(40_000) < 6 * work(10_000) + 10_000
+
+
 def test_rows_are_never_cut() -> None:
     rows = [Block("row", f"Plan: {number} | " + "Text: many words " * 20) for number in range(9)]
     rows.append(Block("row", "Long: " + "word. " * 400))
