@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import datasets
 import openpyxl  # type: ignore[import-untyped, unused-ignore]
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +26,7 @@ from ingestion.job import ingest
 from ingestion.ray_session import ray_session
 from ingestion.reading import ReadLimits
 from ingestion.store import KnowledgeStore
+from ingestion.web import WebLimits
 from models.fakes import HashEncoder
 from tests.integration import made_files as made
 
@@ -272,6 +277,44 @@ def test_every_good_file_is_in_once_and_every_bad_one_says_why(folder: Folder) -
 
     again = ingest([folder.path], root=root, tenant="demo", collection="help", encoder=HashEncoder(), limits=LIMITS)
     assert (again.version, again.embedded, len(again.rejects)) == (report.version, 0, len(BAD))
+
+
+def test_storage_a_site_and_a_data_set_go_the_same_way(tmp_path: Path) -> None:
+    (tmp_path / "docs" / ".hidden").mkdir(parents=True)
+    for path in ("docs/a.md", "docs/.hidden/b.md"):
+        markdown(tmp_path / path, Text(1, is_chinese=False))
+    half(pdf)(tmp_path / "docs" / "half.pdf")
+    html(tmp_path / "page.html", Text(2, is_chinese=True))
+    rows = {"question": [Text(3, is_chinese=False).question], "answer": [Text(3, is_chinese=False).answer]}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(tmp_path / "set"))
+
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        site = f"http://localhost:{server.server_address[1]}"
+        addresses = "".join(f"<url><loc>{site}/{page}</loc></url>" for page in ("page.html", "gone.html"))
+        (tmp_path / "sitemap.xml").write_text(f"<urlset>{addresses}</urlset>")
+        report = ingest(
+            [f"file://{tmp_path}/docs", f"{site}/sitemap.xml", tmp_path / "set"],
+            root=tmp_path / "knowledge",
+            tenant="demo",
+            collection="help",
+            encoder=HashEncoder(),
+            limits=ReadLimits(web=WebLimits(own_hosts=frozenset({"localhost"}))),
+            max_reject_share=0.5,
+        )
+        server.shutdown()
+    assert sorted((reject.source, reject.reason.split(":")[0]) for reject in report.rejects) == [
+        (f"file://{tmp_path}/docs/half.pdf", "is cut off"),
+        (f"{site}/gone.html", "the server answered 404"),
+    ]
+    chunks = KnowledgeStore(tmp_path / "knowledge").chunks("demo", "help", report.version)
+    found = {(chunk.source, chunk.url, chunk.kind) for chunk in chunks}
+    assert found == {
+        *((f"file://{tmp_path}/docs/a.md", "", kind) for kind in ("qa", "passage")),
+        *((f"{site}/page.html", f"{site}/page.html", kind) for kind in ("qa", "passage")),
+        ("set/data-00000-of-00001.arrow", "", "qa"),
+    }
 
 
 def check_one(name: str, text: Text, chunks: list[Chunk]) -> None:
