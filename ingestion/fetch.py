@@ -29,6 +29,9 @@ def list_sources(locations: Sequence[str | Path], client: WebClient) -> list[Sou
     for location in locations:
         if _scheme(location):
             found |= {file.name: file for file in _list_remote(str(location), client)}
+    pages = sum(isinstance(source, RemoteFile) and _scheme(source.location) in _WEB for source in found.values())
+    if pages > client.limits.max_pages:  # to leave some out would take them out of what is published
+        raise NothingToIngestError(f"there are more than {client.limits.max_pages} web pages: say --max-pages")
     return list(found.values())
 
 

@@ -130,7 +130,7 @@ class _Guard(httpcore2.NetworkBackend):
             raise FetchError(f"the host '{host}' is not known: check the address") from error
         if host.lower() not in self._own_hosts and not (addresses and all(map(is_public, addresses))):
             raise FetchError(
-                f"the host '{host}' is in a private network ({', '.join(addresses)}): if it is yours, allow it by name"
+                f"the host '{host}' is in a private network ({', '.join(addresses)}): if it is yours, say --own-host"
             )
         return addresses[0]
 
@@ -244,9 +244,7 @@ class WebClient:
             self._robots[origin] = self._rules(origin)
         rules = self._robots[origin]
         if rules is not None and not rules.can_fetch(self.user_agent, url):
-            raise FetchError(
-                "the site's robots.txt does not want it to be fetched: if the site is yours, allow its host"
-            )
+            raise FetchError("the site's robots.txt does not want it to be fetched: if it is yours, say --own-host")
 
     def _rules(self, origin: str) -> RobotFileParser | None:
         """A site without the file has no rules; one whose file cannot be had now is asked for its page all the same."""
@@ -316,7 +314,7 @@ def read_sitemap(client: WebClient, url: str, depth: int = _SITEMAP_DEPTH) -> li
     kind, addresses = _sitemap_addresses(client.fetch(url), client.limits.max_bytes)
     found: dict[str, None] = {}
     for address in addresses:
-        if len(found) >= client.limits.max_pages:
+        if len(found) > client.limits.max_pages:  # one more than allowed says that there are too many
             break
         if urlsplit(address).hostname != site:
             continue
@@ -324,7 +322,7 @@ def read_sitemap(client: WebClient, url: str, depth: int = _SITEMAP_DEPTH) -> li
             found |= dict.fromkeys(read_sitemap(client, address, depth - 1))
         elif kind == "urlset":
             found[address] = None
-    return list(found)[: client.limits.max_pages]
+    return list(found)
 
 
 def _sitemap_addresses(page: Page, most: int) -> tuple[str, list[str]]:

@@ -296,8 +296,10 @@ def test_a_sitemap_names_pages_of_its_own_site(site: Site) -> None:
     site.pages["/two.xml.gz"] = (200, {}, gzip.compress(sitemap(f"{url}/4", f"{url}/5")))
     asking = client("a.example")
     assert read_sitemap(asking, f"{url}/sitemap.xml") == [f"{url}/{page}" for page in (1, 2, 4, 5)]
-    few = client("a.example", max_pages=3)
-    assert list_sources([f"{url}/sitemap.xml"], few) == [RemoteFile(f"{url}/{n}", f"{url}/{n}") for n in (1, 2, 4)]
+    four = client("a.example", max_pages=4)
+    assert list_sources([f"{url}/sitemap.xml"], four) == [RemoteFile(f"{url}/{n}", f"{url}/{n}") for n in (1, 2, 4, 5)]
+    with pytest.raises(NothingToIngestError, match="more than 3 web pages"):
+        list_sources([f"{url}/sitemap.xml"], client("a.example", max_pages=3))
 
 
 @pytest.mark.parametrize(
