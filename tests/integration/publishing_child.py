@@ -23,10 +23,15 @@ DIM = 16
 def edition(number: int, *, whole: bool) -> Changes:
     """Every chunk says which edition it is of; every other edition is a small change to what was there."""
     chunks = [
-        Chunk(f"c{n}", f"d{n}", 0, "passage", f"edition {number}", "", "en", "public", "a.md") for n in range(CHUNKS)
+        Chunk(f"c{n}", f"d{n}", 0, "passage", f"edition {number}, article {n}", "", "en", "public", "a.md")
+        for n in range(CHUNKS)
     ]
     vectors = np.random.default_rng(number).standard_normal((CHUNKS, DIM)).astype(np.float32)
     return Changes("test", chunks, vectors, vectors[:0], replaces_all=whole)
+
+
+def edition_of(chunk: Chunk) -> str:
+    return chunk.text.partition(",")[0]
 
 
 def main(root: Path) -> None:

@@ -24,7 +24,7 @@ from deployments.settings import EncoderSettings, KnowledgeSettings
 from deployments.sharded_retriever import ShardedRetriever
 from ingestion.errors import StoreError
 from ingestion.store import KnowledgeStore, SegmentInfo, Shard
-from tests.integration.publishing_child import CHUNKS, DIM, edition
+from tests.integration.publishing_child import CHUNKS, DIM, edition, edition_of
 
 pytestmark = pytest.mark.integration
 
@@ -66,7 +66,7 @@ def editions_in(store: KnowledgeStore) -> set[str]:
     opened = store.open("demo", "help", version)
     assert opened.chunk_count == CHUNKS
     found = [opened.chunk(f"c{n}") for n in range(CHUNKS)]
-    return {chunk.text for chunk in found if chunk is not None}
+    return {edition_of(chunk) for chunk in found if chunk is not None}
 
 
 def wait_for_end(pid: int) -> None:
@@ -139,7 +139,7 @@ async def test_versions_are_swapped_under_load_without_a_failed_or_mixed_answer(
             evidence = await retriever.search(PUBLIC, "help", "edition", "en", vector, 8)
             assert len(evidence.chunks) == 8
             name = evidence.version.partition("-")[0]
-            assert {found.chunk.text for found in evidence.chunks} == {f"edition {int(name[1:])}"}
+            assert {edition_of(found.chunk) for found in evidence.chunks} == {f"edition {int(name[1:])}"}
             seen.add(name)
 
     publisher = threading.Thread(target=publish)
@@ -173,12 +173,12 @@ async def test_a_version_that_cannot_be_read_leaves_the_one_before_it_at_work(tm
 
     await asyncio.sleep(0.3)
     evidence = await retriever.search(PUBLIC, "help", "edition", "en", vector, 3)
-    assert (evidence.version, evidence.chunks[0].chunk.text) == (first, "edition 1")
+    assert (evidence.version, edition_of(evidence.chunks[0].chunk)) == (first, "edition 1")
 
     store.compact("demo", "help")  # builds the damaged index anew
     async with asyncio.timeout(20):
         while (await retriever.version(PUBLIC, "help")) == first:  # noqa: ASYNC110 - another thread takes it in
             await asyncio.sleep(0.02)
     evidence = await retriever.search(PUBLIC, "help", "edition", "en", vector, 3)
-    assert evidence.chunks[0].chunk.text == "edition 2"
+    assert edition_of(evidence.chunks[0].chunk) == "edition 2"
     await retriever.stop()
