@@ -17,6 +17,7 @@ from torch.nn import functional
 
 _WEIGHTS = "model.safetensors"
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")
+_WORDS = "embeddings.word_embeddings.weight"
 _QUERY_KEY_VALUE = ("attention.self.query", "attention.self.key", "attention.self.value")
 
 
@@ -36,6 +37,7 @@ class Bert:
 
     def __init__(self, folder: Path, config: Mapping[str, Any], dtype: torch.dtype, device: torch.device) -> None:
         stored = {name.removeprefix("bert."): weight for name, weight in load_file(folder / _WEIGHTS).items()}
+        self._words = stored.pop(_WORDS).to(device)  # as it is stored: of a large table few rows are ever looked at
         weights = {name: stored[name].to(device, dtype) for name in stored if not name.endswith("position_ids")}
         layers = range(config["num_hidden_layers"])
         self._embeddings = _below("embeddings.", weights)
@@ -46,8 +48,8 @@ class Bert:
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(n, tokens) ids, and 1 where there is one, to (n, tokens, width) hidden states."""
         weights = self._embeddings
-        words = functional.embedding(ids, weights["word_embeddings.weight"])
         places = weights["position_embeddings.weight"][: ids.shape[1]]
+        words = functional.embedding(ids, self._words).to(places.dtype)
         hidden = self._norm(words + places + weights["token_type_embeddings.weight"][0], weights, "LayerNorm")
         visible = mask[:, None, None, :].bool()  # for every head and token
         for layer in self._layers:

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -199,6 +200,13 @@ def _fingerprint(folder: Path, recipe: Sequence[str]) -> str:
     files = sorted([folder / "config.json", *folder.glob("tokenizer*.json"), *folder.glob("*.safetensors")])
     digest = hashlib.sha256(repr(tuple(recipe)).encode())
     for file in files:
-        with file.open("rb") as opened:
-            digest.update(file.name.encode() + hashlib.file_digest(opened, "sha256").digest())
+        status = file.stat()
+        digest.update(file.name.encode() + _digest(file, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()[:16]
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, size: int, changed_ns: int) -> bytes:
+    """Of the content; read once for each size and time of change."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").digest()
