@@ -218,7 +218,7 @@ def _print_table(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m perf.ingestion", description=__doc__)
-    parser.add_argument("--documents", type=int, default=1300, help="how many (default: %(default)s, about two minutes)")
+    parser.add_argument("--documents", type=int, default=1300, help="how many (default: %(default)s: two minutes)")
     parser.add_argument("--encoder", help="encoder folder or hub id (default: the bundled one)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="(default: %(default)s)")
     parser.add_argument(
