@@ -6,12 +6,12 @@ Rooms come in as objects; whether one of them is the room itself or its remote e
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from starlette.applications import Starlette
@@ -91,7 +91,7 @@ class IngressApp:
             self._turns,
             metrics=lambda: self._metrics.text(self.status()),
             lifespan=self._lifespan,
-            new_id=lambda: uuid4().hex,
+            new_id=lambda: secrets.token_hex(16),
             sends_request_id=False,
         )
 

@@ -27,17 +27,22 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=self._registry,
         )
+        self._of_path: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}  # `labels` is slow
         self._dropped = Counter("raydesk_turns_dropped", "Turns that the log never got.", registry=self._registry)
         self._running = Gauge("raydesk_turns_running", "Turns at work.", registry=self._registry)
         self._waiting = Gauge("raydesk_turn_log_waiting", "Ended turns not yet in the log.", registry=self._registry)
         self._up = Gauge("raydesk_up", "1 where a room or tier is ready.", ["part"], registry=self._registry)
 
     def on_end(self, record: TurnRecord) -> None:
-        path = record.path or "none"
-        self._turns.labels(path, record.outcome).inc()
-        self._duration.labels(path).observe(record.duration_ms / 1000)
+        kind = (record.path or "none", record.outcome)
+        if kind not in self._of_path:
+            path = kind[0]
+            self._of_path[kind] = (self._turns.labels(*kind), self._duration.labels(path), self._ttft.labels(path))
+        turns, duration, ttft = self._of_path[kind]
+        turns.inc()
+        duration.observe(record.duration_ms / 1000)
         if record.ttft_ms:
-            self._ttft.labels(path).observe(record.ttft_ms / 1000)
+            ttft.observe(record.ttft_ms / 1000)
 
     def on_dropped(self) -> None:
         self._dropped.inc()

@@ -81,32 +81,40 @@ class Pipeline:
             raise UnknownModelError()
         return await self.retriever.version(request.principal, request.collection)
 
-    def answer(self, request: ChatRequest, record: TurnRecord) -> AsyncGenerator[AnswerEvent, None]:
+    def turn(self, request: ChatRequest, record: TurnRecord, version: str) -> Turn:
+        """version: what `check` said."""
+        return Turn(self, request, record, version)
+
+    async def answer(self, request: ChatRequest, record: TurnRecord) -> AsyncGenerator[AnswerEvent, None]:
         """`Meta`, then `Delta`s and `Cited`s, then `Done`; a failure raises."""
-        return Turn(self, request, record).events()
+        turn = self.turn(request, record, await self.check(request))
+        for event in await turn.at_once() or ():
+            yield event
+        if not record.path:
+            async with aclosing(turn.events()) as events:
+                async for event in events:
+                    yield event
 
 
 class Turn:
-    """One walk through the pipeline."""
+    """One walk through the pipeline: `at_once`, and `events` where that had no answer."""
 
-    def __init__(self, pipeline: Pipeline, request: ChatRequest, record: TurnRecord) -> None:
+    def __init__(self, pipeline: Pipeline, request: ChatRequest, record: TurnRecord, version: str) -> None:
         self._p = pipeline
         self._request = request
         self._record = record
         self._query: Query = build_query(request)
-        self._scope: CacheScope | None = None
+        self._scope = self._scope_of(version)
         self._started = time.perf_counter()
+        record.language, record.knowledge_version = self._query.language, version
+
+    async def at_once(self) -> list[AnswerEvent] | None:
+        """The whole answer to a question whose answer is stored."""
+        hit = await self._look_exact()
+        return None if hit is None else self._give_cached("exact_cache", hit)
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
-        query, record = self._query, self._record
-        record.language = query.language
-        await self._open_scope()
-
-        if (hit := await self._look_exact()) is not None:
-            async for event in self._give_cached("exact_cache", hit):
-                yield event
-            return
-
+        query = self._query
         understanding = await self._understand()
         if (match := self._match_rule(understanding)) is not None:
             for event in self._give_rule(*match):
@@ -119,7 +127,7 @@ class Turn:
 
         hit, evidence = await asyncio.gather(self._look_semantic(understanding), self._search(understanding))
         if hit is not None:
-            async for event in self._give_cached("semantic_cache", hit):
+            for event in self._give_cached("semantic_cache", hit):
                 yield event
             return
 
@@ -143,11 +151,9 @@ class Turn:
 
     # --- steps that look ---
 
-    async def _open_scope(self) -> None:
+    def _scope_of(self, version: str) -> CacheScope:
         request = self._request
-        version = await self._p.retriever.version(request.principal, request.collection)
-        self._record.knowledge_version = version
-        self._scope = CacheScope(
+        return CacheScope(
             tenant=request.principal.tenant,
             audiences=request.principal.audiences,
             collection=request.collection,
@@ -159,16 +165,14 @@ class Turn:
     async def _look_exact(self) -> CacheHit | None:
         cache = self._usable_cache()
         return (
-            None
-            if cache is None
-            else await self._from_cache(cache.lookup_exact(self._the_scope, self._query.normalized))
+            None if cache is None else await self._from_cache(cache.lookup_exact(self._scope, self._query.normalized))
         )
 
     async def _look_semantic(self, understanding: Understanding | None) -> CacheHit | None:
         cache = self._usable_cache()
         if cache is None or understanding is None:
             return None
-        return await self._from_cache(cache.lookup_semantic(self._the_scope, self._query.text, understanding.embedding))
+        return await self._from_cache(cache.lookup_semantic(self._scope, self._query.text, understanding.embedding))
 
     async def _from_cache(self, lookup: Awaitable[CacheHit | None]) -> CacheHit | None:
         """A cache that is slow or away costs the customer nothing but the saving."""
@@ -202,7 +206,7 @@ class Turn:
         )
         evidence = await self._timed("search", search, self._p.settings.deadlines.search_s)
         self._record.evidence_ids = [found.chunk.id for found in evidence.chunks]
-        if self._scope is not None and evidence.version != self._scope.knowledge_version:  # published in between
+        if evidence.version != self._scope.knowledge_version:  # published in between
             self._scope = replace(self._scope, knowledge_version=evidence.version)
             self._record.knowledge_version = evidence.version
         return evidence
@@ -254,15 +258,14 @@ class Turn:
 
     # --- ways to answer ---
 
-    async def _give_cached(self, path: Path, hit: CacheHit) -> AsyncIterator[AnswerEvent]:
+    def _give_cached(self, path: Path, hit: CacheHit) -> list[AnswerEvent]:
         answer = hit.answer
         self._record.cache_similarity = hit.similarity
         age_s = max(0.0, self._p.now_s() - answer.created_at_s)
-        yield self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}", age_s)
-        yield self._delta(answer.text)
-        for citation in answer.citations:
-            yield self._cited(citation)
-        yield self._done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)
+        begin = self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}", age_s)
+        delta = self._delta(answer.text)
+        cited = [self._cited(citation) for citation in answer.citations]
+        return [begin, delta, *cited, self._done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)]
 
     def _give_rule(self, rule: Rule, reply: Reply) -> list[AnswerEvent]:
         path: Path = "handoff" if rule.handoff_reason else "rule"
@@ -393,7 +396,7 @@ class Turn:
 
     def _delta(self, text: str) -> Delta:
         if not self._record.answer:
-            self._record.ttft_ms = self._elapsed_ms()
+            self._record.ttft_ms = self.elapsed_ms()
         self._record.answer += text
         return Delta(text)
 
@@ -405,7 +408,7 @@ class Turn:
         record = self._record
         record.finish_reason, record.grounded = end.finish_reason, grounded
         record.input_tokens, record.output_tokens = end.input_tokens, end.output_tokens
-        record.duration_ms = self._elapsed_ms()
+        record.duration_ms = self.elapsed_ms()
         return Done(
             path=_as_path(record.path),
             finish_reason=end.finish_reason,
@@ -432,7 +435,7 @@ class Turn:
         if cache is None or understanding is None or not worth_it or _as_path(record.path) not in CACHEABLE_PATHS:
             return
         answer = CachedAnswer(
-            id=hashlib.sha256(f"{self._the_scope.key()}|{self._query.normalized}".encode()).hexdigest()[:32],
+            id=hashlib.sha256(f"{self._scope.key()}|{self._query.normalized}".encode()).hexdigest()[:32],
             question=self._query.text,
             text=record.answer,
             path=_as_path(record.path),
@@ -442,18 +445,13 @@ class Turn:
             output_tokens=record.output_tokens,
             created_at_s=self._p.now_s(),
         )
-        put = cache.put(self._the_scope, self._query.normalized, understanding.embedding, answer)
+        put = cache.put(self._scope, self._query.normalized, understanding.embedding, answer)
         try:
             await self._timed("cache_put", put, self._p.settings.cache.timeout_s)
         except DependencyError as error:
             self._degrade("cache:down", error)
 
     # --- helpers ---
-
-    @property
-    def _the_scope(self) -> CacheScope:
-        assert self._scope is not None, "the scope is opened first"
-        return self._scope
 
     async def _timed(self, step: str, call: Awaitable[T], limit_s: float) -> T:
         """The result of `call`, its milliseconds noted; raises `DependencyError`s, also for what a room raised."""
@@ -483,7 +481,7 @@ class Turn:
         if what not in self._record.degraded:
             self._record.degraded.append(what)
 
-    def _elapsed_ms(self) -> float:
+    def elapsed_ms(self) -> float:
         return (time.perf_counter() - self._started) * 1000
 
 

@@ -116,6 +116,22 @@ class AppStatus:
         return all(state == "ready" for state in self.rooms.values())
 
 
+class ReadyEvents:
+    """The events of a turn that was answered at once. Iterated like any others; all there for who looks."""
+
+    def __init__(self, events: Sequence[AnswerEvent]) -> None:
+        self.all = tuple(events)
+        self._left = iter(self.all)
+
+    def __aiter__(self) -> ReadyEvents:
+        return self
+
+    async def __anext__(self) -> AnswerEvent:
+        for event in self._left:
+            return event
+        raise StopAsyncIteration
+
+
 class Turns(Protocol):
     """Runs turns that belong to the application, not to the request that asked for them."""
 
@@ -124,6 +140,7 @@ class Turns(Protocol):
 
         A turn that fails before it has begun gives a `Failed` as its first and only event. Leaving the block before
         the last event means that the customer has gone: the turn is cancelled and recorded as disconnected.
+        Where nothing had to be waited for, they are `ReadyEvents`.
         Entering raises `OverloadedError` when too many turns are at work, and `CallerError`s (unknown collection
         or model).
         """

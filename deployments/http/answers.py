@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from deployments.answering.errors import InternalError
-from deployments.answering.protocols import Turns
+from deployments.answering.protocols import ReadyEvents, Turns
 from deployments.answering.types import AnswerEvent, ChatRequest, Citation, Cited, Delta, Done, Failed, Meta
 from deployments.http.errors import FailedTurnError, internal_error, public_error
 from deployments.http.middleware import JsonResponse
-from deployments.http.sse import ClientGoneError, EventStream, until_disconnected
+from deployments.http.sse import HEADERS, ClientGoneError, EventStream, until_disconnected
 from deployments.settings import HttpSettings
 
 log = structlog.get_logger(__name__)
@@ -30,6 +30,9 @@ class Answer:
     text: str
     citations: tuple[Citation, ...]
     done: Done
+
+
+LiveEvent = Meta | Delta | Cited | Done
 
 
 class Wire(Protocol):
@@ -68,15 +71,28 @@ class TurnResponse(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        document: JsonResponse | None = None
-        async with until_disconnected(receive) as cancel_scope, self._turns.open(self._request) as events:
-            if self._streams:
-                await self._stream(events, send, cancel_scope)
+        response: Response | None = None
+        async with self._turns.open(self._request) as events:
+            if isinstance(events, ReadyEvents):
+                response = self._ready([_live(event) for event in events.all])
             else:
-                answer = await _collected(events)
-                document = JsonResponse(self._wire.document(answer), headers=self._extra_headers)
-        if document is not None:
-            await document(scope, receive, send)
+                async with until_disconnected(receive) as cancel_scope:
+                    if self._streams:
+                        await self._stream(events, send, cancel_scope)
+                    else:
+                        response = self._document(await _collected(events))
+        if response is not None:
+            await response(scope, receive, send)
+
+    def _ready(self, events: Sequence[LiveEvent]) -> Response:
+        """There is nothing to wait for: a stream goes out as one piece, too."""
+        if not self._streams:
+            return self._document(events)
+        frames = [data for event in events for data in self._wire.frames(event)]
+        return Response(b"".join(frames), headers={**HEADERS, **self._extra_headers})
+
+    def _document(self, events: Sequence[LiveEvent]) -> JsonResponse:
+        return JsonResponse(self._wire.document(_answer(events)), headers=self._extra_headers)
 
     async def _stream(self, events: AsyncIterator[AnswerEvent], send: Send, cancel_scope: anyio.CancelScope) -> None:
         first = await _next_live(events)
@@ -114,31 +130,30 @@ class TurnResponse(Response):
             return (foreseen or internal_error()).failed(self._request.request_id)
 
 
-LiveEvent = Meta | Delta | Cited | Done
-
-
 async def _next_live(events: AsyncIterator[AnswerEvent]) -> LiveEvent:
     """The next event of a turn that is not over. Raises `FailedTurnError` for a `Failed`."""
     async for event in events:
-        if isinstance(event, Failed):
-            raise FailedTurnError(event)
-        return event
+        return _live(event)
     raise InternalError("The answer ended before it was complete.")
 
 
-async def _collected(events: AsyncIterator[AnswerEvent]) -> Answer:
-    meta: Meta | None = None
-    texts: list[str] = []
-    citations: list[Citation] = []
-    while True:
-        match await _next_live(events):
-            case Meta() as meta:
-                pass
-            case Delta(text):
-                texts.append(text)
-            case Cited(citation):
-                citations.append(citation)
-            case Done() as done:
-                if meta is None:
-                    raise InternalError("The answer had no beginning.")
-                return Answer(meta, "".join(texts), tuple(citations), done)
+def _live(event: AnswerEvent) -> LiveEvent:
+    if isinstance(event, Failed):
+        raise FailedTurnError(event)
+    return event
+
+
+async def _collected(events: AsyncIterator[AnswerEvent]) -> list[LiveEvent]:
+    """All of a turn, the `Done` included."""
+    seen: list[LiveEvent] = []
+    while not seen or not isinstance(seen[-1], Done):
+        seen.append(await _next_live(events))
+    return seen
+
+
+def _answer(events: Sequence[LiveEvent]) -> Answer:
+    meta, done = events[0], events[-1]
+    if not isinstance(meta, Meta) or not isinstance(done, Done):
+        raise InternalError("The answer had no beginning, or no end.")
+    text = "".join(event.text for event in events if isinstance(event, Delta))
+    return Answer(meta, text, tuple(event.citation for event in events if isinstance(event, Cited)), done)

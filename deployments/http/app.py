@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ class Endpoints:
         content = {
             "ready": status.is_ready,
             "rooms": dict(status.rooms),
-            "tiers": [asdict(tier) for tier in status.tiers],
+            "tiers": status.tiers,
         }
         return JsonResponse(content, 200 if status.is_ready else 503)
 

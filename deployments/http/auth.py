@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -69,6 +70,7 @@ def check_loopback_request(headers: Headers) -> None:
         raise PermissionDeniedError("Requests from other web pages are refused: Origin must match Host.")
 
 
+@lru_cache(maxsize=64)
 def _is_loopback_name(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""

@@ -6,9 +6,8 @@ to send, loopback guard, authentication, body size).
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -20,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.answering.errors import PayloadTooLargeError
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
+from deployments.http.json_bytes import json_bytes
 from deployments.settings import AppSettings
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,7 @@ PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 STATIC_PREFIX = "/static/"
 # With these a client could switch off Ray Serve's time limit and its handling of disconnects.
 STRIPPED_HEADERS = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
-SECURITY_HEADERS = {
+SECURITY_HEADERS: dict[str, str] = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -40,6 +40,7 @@ SECURITY_HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+_RAW_SECURITY_HEADERS = {name.encode(): value.encode() for name, value in SECURITY_HEADERS.items()}
 
 
 def request_id_of(scope: Scope) -> str:
@@ -52,7 +53,7 @@ class JsonResponse(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return json_bytes(content)
 
 
 def error_response(error: PublicError, request_id: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
@@ -82,10 +83,9 @@ class RequestId:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(raw=message["headers"])
                 if self._sends_id:
-                    headers["x-request-id"] = request_id
-                _add_common_headers(headers, scope["path"])
+                    MutableHeaders(raw=message["headers"])["x-request-id"] = request_id
+                message["headers"] = _with_common_headers(message["headers"], scope["path"])
             await send(message)
 
         try:
@@ -108,11 +108,13 @@ class RequestId:
         return wished if REQUEST_ID.fullmatch(wished) else self._new_id()
 
 
-def _add_common_headers(headers: MutableHeaders, path: str) -> None:
-    for name, value in SECURITY_HEADERS.items():
-        headers[name] = value
+def _with_common_headers(headers: Sequence[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
+    """headers: names in lower case, as ASGI has them."""
+    own = [header for header in headers if header[0] not in _RAW_SECURITY_HEADERS]
     # The page's files are revalidated on each visit, so that an update arrives; answers are kept by nobody.
-    headers.setdefault("cache-control", "no-cache" if _is_page(path) else "no-store")
+    if not any(name == b"cache-control" for name, _ in own):
+        own.append((b"cache-control", b"no-cache" if _is_page(path) else b"no-store"))
+    return own + list(_RAW_SECURITY_HEADERS.items())
 
 
 def _is_page(path: str) -> bool:

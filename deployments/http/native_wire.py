@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any, assert_never
 
 from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Failed, Meta
@@ -16,13 +15,13 @@ class NativeWire:
             case Delta(text):  # by far the most frequent
                 return [frame({"text": text}, "delta")]
             case Meta():
-                return [frame(asdict(event), "meta")]
+                return [frame(event, "meta")]
             case Cited(citation):
-                return [frame(asdict(citation), "citation")]
+                return [frame(citation, "citation")]
             case Done():
-                return [frame(asdict(event), "done")]
+                return [frame(event, "done")]
             case Failed():
-                return [frame(asdict(event), "error")]
+                return [frame(event, "error")]
             case _:
                 assert_never(event)
 
@@ -36,9 +35,9 @@ class NativeWire:
             "path": done.path,
             "language": meta.language,
             "text": answer.text,
-            "citations": [asdict(citation) for citation in answer.citations],
-            "buttons": [asdict(button) for button in done.buttons],
-            "links": [asdict(link) for link in done.links],
+            "citations": answer.citations,
+            "buttons": done.buttons,
+            "links": done.links,
             "grounded": done.grounded,
             "finish_reason": done.finish_reason,
             "usage": {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens},

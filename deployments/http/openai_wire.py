@@ -6,7 +6,7 @@ both are on the delta of one last, empty content chunk.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any, assert_never
 
 from deployments.answering.protocols import TierStatus
@@ -72,9 +72,12 @@ class OpenAIWire:
 
 
 def _extras(citations: list[Citation], meta: Meta | None, done: Done) -> dict[str, Any]:
-    raydesk: dict[str, Any] = {} if meta is None else asdict(meta)
-    raydesk |= asdict(done)
-    return {"citations": [asdict(citation) for citation in citations], "raydesk": raydesk}
+    raydesk = {} if meta is None else _by_name(meta)
+    return {"citations": citations, "raydesk": raydesk | _by_name(done)}
+
+
+def _by_name(event: Meta | Done) -> dict[str, Any]:
+    return {each.name: getattr(event, each.name) for each in fields(event)}
 
 
 def _finish_reason(reason: FinishReason) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
@@ -29,18 +30,23 @@ Body = TypeVar("Body", bound=BaseModel)
 
 def check_content_type(headers: Headers) -> None:
     """Raises `UnsupportedMediaTypeError` for anything but plain UTF-8 JSON."""
-    media_type, _, parameters = headers.get("content-type", "").partition(";")
-    charset = dict(part.strip().lower().partition("=")[::2] for part in parameters.split(";")).get("charset", "utf-8")
-    if media_type.strip().lower() != "application/json" or charset.strip('"') not in ("utf-8", "utf8"):
+    if not _is_json(headers.get("content-type", "")):
         raise UnsupportedMediaTypeError
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise UnsupportedMediaTypeError("The request body must not be compressed: send it without 'Content-Encoding'.")
 
 
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    media_type, _, parameters = content_type.partition(";")
+    charset = dict(part.strip().lower().partition("=")[::2] for part in parameters.split(";")).get("charset", "utf-8")
+    return media_type.strip().lower() == "application/json" and charset.strip('"') in ("utf-8", "utf8")
+
+
 def parse_json(body: bytes) -> dict[str, Any]:
     """A JSON object, by the letter of the standard: no NaN, no key twice, no nesting beyond Python's stack."""
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_sound_object)
+        value = _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BadRequestError("The request body is not valid UTF-8.", code="invalid_json") from error
     except json.JSONDecodeError as error:
@@ -64,18 +70,21 @@ def _refuse_constant(name: str) -> NoReturn:
 def _sound_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
-        shown = _shown(name)
         if not _is_unicode(name) or (isinstance(value, str) and not _is_unicode(value)):
             what = "holds half a character (a lone surrogate)"
-            raise BadRequestError(f"The field '{shown}' {what}.", param=shown, code="invalid_json")
+            raise BadRequestError(f"The field '{_shown(name)}' {what}.", param=_shown(name), code="invalid_json")
         if name in found:
-            raise BadRequestError(f"The field '{shown}' is given twice.", param=shown, code="invalid_json")
+            raise BadRequestError(
+                f"The field '{_shown(name)}' is given twice.", param=_shown(name), code="invalid_json"
+            )
         found[name] = value
     return found
 
 
 def _is_unicode(text: str) -> bool:
     """False for the lone surrogates that JSON can escape and UTF-8 cannot write."""
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -86,6 +95,9 @@ def _is_unicode(text: str) -> bool:
 def _shown(name: str) -> str:
     """A customer's own words in a message of ours: short, and in valid Unicode."""
     return name[:80].encode("utf-8", "replace").decode("utf-8")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_sound_object)
 
 
 # --- the bodies ---

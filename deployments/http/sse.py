@@ -7,13 +7,14 @@ are sent only while nothing else is, and no server is patched.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 from starlette.types import Receive, Send
+
+from deployments.http.json_bytes import json_bytes
 
 HEARTBEAT = b": keep-alive\n\n"
 HEADERS = {
@@ -22,7 +23,7 @@ HEADERS = {
     "x-accel-buffering": "no",  # nginx would otherwise collect the stream
 }
 # Line separators to some clients' parsers (Python's splitlines), though not to the format: JSON can escape them.
-_LINE_BREAKS = str.maketrans({"\x85": "\\u0085", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_LINE_BREAKS = tuple((c.encode(), f"\\u{ord(c):04x}".encode()) for c in "\x85\u2028\u2029")
 
 
 class ClientGoneError(Exception):
@@ -31,9 +32,12 @@ class ClientGoneError(Exception):
 
 def frame(data: Any, event: str | None = None) -> bytes:
     """One event; `data` as one line of JSON, or a str as it is. Broken Unicode is replaced, never an error."""
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    name = f"event: {event}\n" if event else ""
-    return f"{name}data: {text.translate(_LINE_BREAKS)}\n\n".encode("utf-8", "replace")
+    text = data.encode("utf-8", "replace") if isinstance(data, str) else json_bytes(data)
+    for line_break, escaped in _LINE_BREAKS:
+        if line_break in text:
+            text = text.replace(line_break, escaped)
+    name = f"event: {event}\n".encode() if event else b""
+    return b"%bdata: %b\n\n" % (name, text)
 
 
 @asynccontextmanager

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 
 import structlog
 
 from deployments.answering.errors import DeadlineExceededError, InternalError, OverloadedError, RaydeskError
-from deployments.answering.pipeline import Pipeline
-from deployments.answering.protocols import AppStatus
+from deployments.answering.pipeline import Pipeline, Turn
+from deployments.answering.protocols import AppStatus, ReadyEvents
 from deployments.answering.types import AnswerEvent, ChatRequest, Done, Failed, TurnRecord
 from deployments.turns.recorder import Recorder
 
@@ -55,10 +55,15 @@ class TurnRunner:
     async def open(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[AnswerEvent]]:
         if len(self._tasks) >= self._max_turns:
             raise OverloadedError()
-        await self._pipeline.check(request)
+        version = await self._pipeline.check(request)
+        record = _new_record(request)
+        turn = self._pipeline.turn(request, record, version)
+        if (answer := await self._at_once(turn, request, record)) is not None:
+            yield ReadyEvents(answer)
+            return
         events: asyncio.Queue[AnswerEvent] = asyncio.Queue(self._event_buffer)
         task = asyncio.get_running_loop().create_task(
-            self._run(request, events), name=f"turn {request.turn_id}", context=contextvars.Context()
+            self._run(turn, request, record, events), name=f"turn {request.turn_id}", context=contextvars.Context()
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -74,29 +79,40 @@ class TurnRunner:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, request: ChatRequest, events: asyncio.Queue[AnswerEvent]) -> None:
-        record = _new_record(request)
-        started = time.perf_counter()
+    async def _at_once(self, turn: Turn, request: ChatRequest, record: TurnRecord) -> Sequence[AnswerEvent] | None:
+        """In the request's own task, which is cheaper: a stored answer has nothing to stop when its customer leaves."""
+        answer: Sequence[AnswerEvent] | None = None
         try:
-            async with (
-                asyncio.timeout(self._turn_timeout_s),
-                aclosing(self._pipeline.answer(request, record)) as answer,
-            ):
+            answer = await turn.at_once()
+        except asyncio.CancelledError:
+            record.outcome, record.finish_reason = "disconnected", "cancelled"
+            self._end(turn, record)
+            raise
+        except Exception as error:
+            answer = [_failure(error, request, record)]
+        if answer is not None:
+            self._end(turn, record)
+        return answer
+
+    async def _run(
+        self, turn: Turn, request: ChatRequest, record: TurnRecord, events: asyncio.Queue[AnswerEvent]
+    ) -> None:
+        try:
+            async with asyncio.timeout(self._turn_timeout_s), aclosing(turn.events()) as answer:
                 async for event in answer:
                     await events.put(event)
         except asyncio.CancelledError:
             record.outcome, record.finish_reason = "disconnected", "cancelled"
             raise
         except Exception as error:  # the last catcher of a turn: every fault becomes a well-formed event and a row
-            failure = _as_raydesk(error)
-            record.outcome, record.finish_reason, record.error_code = "failed", "error", failure.code
-            log.error("turn_failed", request_id=request.request_id, code=failure.code, exc_info=error)
-            record.duration_ms = (time.perf_counter() - started) * 1000
-            await events.put(_failed(failure, request))
+            await events.put(_failure(error, request, record))
         finally:
-            record.duration_ms = record.duration_ms or (time.perf_counter() - started) * 1000
-            self._recorder.put(record)
-            self._on_end(record)
+            self._end(turn, record)
+
+    def _end(self, turn: Turn, record: TurnRecord) -> None:
+        record.duration_ms = record.duration_ms or turn.elapsed_ms()
+        self._recorder.put(record)
+        self._on_end(record)
 
 
 async def _until_end(events: asyncio.Queue[AnswerEvent]) -> AsyncIterator[AnswerEvent]:
@@ -111,6 +127,14 @@ def _as_raydesk(error: Exception) -> RaydeskError:
     if isinstance(error, TimeoutError):
         return DeadlineExceededError()
     return error if isinstance(error, RaydeskError) else InternalError()
+
+
+def _failure(error: Exception, request: ChatRequest, record: TurnRecord) -> Failed:
+    """As an event, and noted in the turn's record and in the log."""
+    failure = _as_raydesk(error)
+    record.outcome, record.finish_reason, record.error_code = "failed", "error", failure.code
+    log.error("turn_failed", request_id=request.request_id, code=failure.code, exc_info=error)
+    return _failed(failure, request)
 
 
 def _failed(error: RaydeskError, request: ChatRequest) -> Failed:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from deployments.answering.errors import OverloadedError, UnknownCollectionError
-from deployments.answering.protocols import AppStatus
-from deployments.answering.types import Delta, Done, Failed
+from deployments.answering.protocols import AppStatus, ReadyEvents
+from deployments.answering.types import Cited, Delta, Done, Failed, Meta
 from deployments.fakes import InMemoryTurnLog
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
@@ -110,3 +110,40 @@ async def test_turns_wait_while_the_log_is_away_and_the_oldest_go_first(shop: Sh
     away.is_away = False
     await turn_recorder.stop()
     assert {row["turn_id"] for row in await away.recent("demo", 9)} == {"t2", "t3", "t4"}
+
+
+async def test_stored_answer_is_there_at_once_and_is_a_row_like_any_other(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path).ready()
+    turn_recorder = recorder(shop)
+    turns = runner(shop, turn_recorder)
+    seen = []
+    for turn_id in ("made", "again"):
+        async with turns.open(shop.request("How long does a refund take?", turn_id=turn_id)) as events:
+            assert isinstance(events, ReadyEvents) == (turn_id == "again")
+            seen.append([event async for event in events])
+    await turn_recorder.stop()
+    again, made = sorted(await shop.turn_log.recent("demo", 2), key=lambda row: str(row["turn_id"]))
+    assert (made["path"], again["path"], again["outcome"]) == ("faq", "exact_cache", "answered")
+    assert (again["answer"], again["citation_urls"]) == (made["answer"], made["citation_urls"])
+    assert [type(event) for event in seen[0]] == [type(event) for event in seen[1]] == [Meta, Delta, Cited, Done]
+
+
+async def test_who_leaves_during_the_look_up_is_recorded_as_gone(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path).ready()
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    shop.pipeline.cache.lookup_exact = never  # type: ignore[union-attr,method-assign,assignment]
+    turn_recorder = recorder(shop)
+
+    async def ask() -> None:
+        async with runner(shop, turn_recorder).open(shop.request("How long does a refund take?")):
+            pass
+
+    asking = asyncio.create_task(ask())
+    await asyncio.sleep(0.02)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await turn_recorder.stop()
+    assert [row["outcome"] for row in await shop.turn_log.recent("demo", 2)] == ["disconnected"]
