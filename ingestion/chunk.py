@@ -36,6 +36,7 @@ class Chunk:
     page: int | None = None  # 1-based, of paginated sources
     valid_from: date | None = None
     valid_until: date | None = None  # the last day on which it is true
+    is_curated: bool = False  # a pair that was given as one, by hand or by a row's columns, not found in a document
     origin: Origin = "apply"  # "edit": put in by hand, and left alone by an `apply` of files
 
 

@@ -34,6 +34,7 @@ _TYPES = {
     "position": pa.int32(),
     "heading_path": pa.list_(pa.string()),
     "page": pa.int32(),
+    "is_curated": pa.bool_(),
     "valid_from": pa.date32(),
     "valid_until": pa.date32(),
 }  # all others are strings

@@ -66,6 +66,7 @@ def _chunk(document: Document, piece: _Piece, key: str, position: int, path: tup
         heading_path=path,
         question=piece.question,
         answer=piece.answer,
+        is_curated=piece.kind == "qa" and bool(document.question),
         page=piece.page,
         valid_from=details.valid_from,
         valid_until=details.valid_until,

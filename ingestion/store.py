@@ -50,7 +50,7 @@ from ingestion.segment import (
 from ingestion.version import KnowledgeVersion, Part, alive_mask
 from models.protocols import Vectors
 
-FORMAT = 3
+FORMAT = 4
 KEPT_VERSIONS = 10
 KEPT_BASES = 3  # each may be as large as the whole knowledge
 DELTA_SHARE = 0.1  # of the base: what a delta and the tombstones may come to before a new base is written …

@@ -40,6 +40,7 @@ def chunk(name: str, text: str, *, question: str = "", language: str = "en", aud
         heading_path=("Care", "每天"),
         question=question,
         answer=text if question else "",
+        is_curated=bool(question),
         page=3,
         valid_from=date(2024, 2, 29),
     )

@@ -120,6 +120,13 @@ def test_a_pair_is_one_chunk() -> None:
     assert embedding_text(chunk) == "How?\nSo."
 
 
+def test_only_a_pair_that_was_given_as_one_is_curated() -> None:
+    given = Document("q", "faq.csv", Details(title="Delivery"), question="How?", answer="A long one. " * 200)
+    assert [(chunk.kind, chunk.is_curated) for chunk in split(given, "help")][:2] == [("qa", True), ("passage", False)]
+    (found,) = split(document(Block("pair", "So.", question="How?")), "help")
+    assert (found.kind, found.is_curated) == ("qa", False)
+
+
 @pytest.mark.parametrize(
     ("words", "language"),
     [
