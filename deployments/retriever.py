@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -20,7 +20,7 @@ from deployments.answering.types import Evidence, Language, Principal, Retrieved
 from deployments.encoder import encoder_config, reranker_config
 from deployments.reranking import Reranking
 from deployments.settings import EncoderSettings, KnowledgeSettings, RerankerSettings
-from ingestion.chunk import ScoredChunk
+from ingestion.chunk import Found, ScoredChunk
 from ingestion.errors import StoreError
 from ingestion.store import WHOLE, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
@@ -41,13 +41,17 @@ class Candidates:
     """What the searches found, each best first, before it is fused."""
 
     version: str
-    dense: tuple[ScoredChunk, ...]
-    lexical: tuple[ScoredChunk, ...]
-    pairs: tuple[ScoredChunk, ...]
+    dense: tuple[Found, ...]
+    lexical: tuple[Found, ...]
+    pairs: tuple[Found, ...]
 
     def speaks(self, language: Language) -> bool:
         """Whether there is knowledge in the language; what is in none ("und") is found beside that of every one."""
-        return any(found.chunk.language == language for found in (*self.dense, *self.lexical))
+        return any(found.language == language for found in (*self.dense, *self.lexical))
+
+    def whole(self) -> Candidates:
+        """With all chunks in it, to leave the process."""
+        return Candidates(self.version, *map(_whole, (self.dense, self.lexical, self.pairs)))
 
 
 class Retriever:
@@ -129,7 +133,8 @@ class Retriever:
 
         Raises `RoomUnavailableError` when that version is not held any more.
         """
-        return await self._call(self._candidates, principal, collection, text, language, embedding, version)
+        found = await self._call(self._candidates, principal, collection, text, language, embedding, version)
+        return await self._call(found.whole)
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
@@ -243,6 +248,10 @@ class Retriever:
         if version is None or version.id != version_id:
             raise RoomUnavailableError(f"the knowledge '{key[1]}' is not held as {version_id} here")
         return version
+
+
+def _whole(hits: Iterable[Found]) -> tuple[ScoredChunk, ...]:
+    return tuple(ScoredChunk(hit.chunk, hit.score) for hit in hits)
 
 
 def fused(found: Candidates, top_k: int) -> Evidence:

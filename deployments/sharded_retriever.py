@@ -10,7 +10,7 @@ from typing import Protocol
 from deployments.answering.fusion import POOL
 from deployments.answering.types import Evidence, Language, Principal
 from deployments.retriever import PAIRS, Candidates, fused
-from ingestion.chunk import ScoredChunk
+from ingestion.chunk import Found
 from models.protocols import Vectors
 
 
@@ -81,6 +81,6 @@ class ShardedRetriever:
         )
 
 
-def _best(count: int, found: Iterable[Sequence[ScoredChunk]]) -> tuple[ScoredChunk, ...]:
+def _best(count: int, found: Iterable[Sequence[Found]]) -> tuple[Found, ...]:
     """Scores compare: documents are spread over the shards at random, so that words are as rare in each."""
     return tuple(nlargest(count, (hit for of_shard in found for hit in of_shard), key=lambda hit: hit.score))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple, dataclass
 from datetime import date
-from typing import Literal
+from typing import Literal, Protocol
 
 from ingestion.document import digest
 
@@ -45,9 +45,38 @@ def chunk_digest(chunk: Chunk) -> str:
     return digest(*astuple(chunk))
 
 
+class Found(Protocol):
+    """A chunk found by one search. It may be read only when it is asked for."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def chunk(self) -> Chunk: ...
+
+    @property
+    def score(self) -> float:
+        """Compares only within one search.
+
+        dense: cosine similarity; lexical: BM25 as a share of the most that the question could score, 0-1.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredChunk:
-    """A chunk found by one search. `score` compares only within that search."""
+    """What was found, whole: it may leave the process."""
 
     chunk: Chunk
-    score: float  # dense: cosine similarity; lexical: BM25 as a share of the most that the question could score, 0-1
+    score: float
+
+    @property
+    def id(self) -> str:
+        return self.chunk.id
+
+    @property
+    def language(self) -> str:
+        return self.chunk.language

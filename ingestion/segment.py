@@ -148,9 +148,8 @@ class Segment:
         self._columns = {name: table.column(name).chunk(0) for name in CHUNK_FIELDS} if table.num_rows else {}
         self.size: int = table.num_rows
         self.tenants = frozenset(table.column("tenant").unique().to_pylist())
-        ids = np.array(table.column("id").to_pylist(), dtype=np.bytes_)
-        self._id_order = np.argsort(ids)
-        self._sorted_ids = ids[self._id_order]
+        self._ids = np.array(table.column("id").to_pylist(), dtype=np.bytes_)
+        self._id_order = np.argsort(self._ids)
         self._audiences = _Codes(table.column("audience"))
         self._languages = _Codes(table.column("language"))
         self._valid_from = _days(table.column("valid_from"), _ALWAYS[0])
@@ -161,14 +160,21 @@ class Segment:
         self.lexical = LexicalIndex(folder / _LEXICAL_FOLDER)
         self.chunk = lru_cache(maxsize=_KEPT_CHUNKS)(self._chunk)
 
+    def chunk_id(self, row: int) -> str:
+        return str(self._ids[row], "ascii")
+
+    def language(self, row: int) -> str:
+        return self._languages.name(row)
+
     def _chunk(self, row: int) -> Chunk:
         return _chunk({name: column[row].as_py() for name, column in self._columns.items()})
 
     def row_of(self, chunk_id: str) -> int | None:
         key = chunk_id.encode()
-        place = int(np.searchsorted(self._sorted_ids, key))
-        found = place < self.size and self._sorted_ids[place] == key
-        return int(self._id_order[place]) if found else None
+        place = int(np.searchsorted(self._ids, key, sorter=self._id_order))
+        if place == self.size or self._ids[row := int(self._id_order[place])] != key:
+            return None
+        return row
 
     def visible(self, alive: Mask | None, audiences: frozenset[str], today: date, language: str | None) -> Visible:
         day = (today - date(1970, 1, 1)).days
@@ -188,6 +194,9 @@ class _Codes:
         encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded
         self._codes: NDArray[np.int32] = np.asarray(encoded.indices, dtype=np.int32)
         self._names: list[str] = encoded.dictionary.to_pylist()
+
+    def name(self, row: int) -> str:
+        return self._names[int(self._codes[row])]
 
     def among(self, names: frozenset[str] | set[str]) -> Mask:
         wanted = np.array([name in names for name in self._names], dtype=bool)

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean, pstdev
 
 from deployments.answering.types import RetrievedChunk
-from ingestion.chunk import Chunk, ScoredChunk
+from ingestion.chunk import Chunk, Found
 from ingestion.language import CJK
 
 POOL = 50  # chunks that each search gives to the fusion
@@ -31,19 +31,22 @@ _WORDS = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.,'][^\W_{CJK}]+)*|[%‰$€£¥<
 _EMPTY_WORDS = frozenset(("a", "an", "the", "this", "that", "is", "are", "of", "in", "on", "for", "to", "的", "了"))
 
 
-def fuse(dense: Sequence[ScoredChunk], lexical: Sequence[ScoredChunk], top_k: int) -> list[RetrievedChunk]:
-    """The best `top_k` of both searches, each text once. Either list may be empty; both are best first."""
-    chunks = {found.chunk.id: found.chunk for found in (*dense, *lexical)}
-    similarity = {found.chunk.id: found.score for found in dense}
-    share = {found.chunk.id: found.score for found in lexical}
+def fuse(dense: Sequence[Found], lexical: Sequence[Found], top_k: int) -> list[RetrievedChunk]:
+    """The best `top_k` of both searches, each text once. Either list may be empty; both are best first.
+
+    Reads no more chunks than it takes to tell these apart.
+    """
+    by_id = {found.id: found for found in (*dense, *lexical)}
+    similarity = {found.id: found.score for found in dense}
+    share = {found.id: found.score for found in lexical}
     outstanding = _standardised(similarity)
     # What a search did not find is at most as good as the last that it did; unless it found all there is.
     unseen = min(outstanding.values(), default=0.0)
     unheard = min(share.values()) if len(lexical) >= POOL else 0.0
     certainty = LEXICAL_WEIGHT * max(0.0, max(share.values(), default=0.0) - CHANCE_SHARE)
-    score = {key: outstanding.get(key, unseen) + certainty * share.get(key, unheard) for key in chunks}
-    ranked = sorted(chunks, key=lambda key: (-score[key], -share.get(key, 0.0), key))
-    found = (RetrievedChunk(chunks[key], score[key], similarity.get(key), share.get(key)) for key in ranked)
+    score = {key: outstanding.get(key, unseen) + certainty * share.get(key, unheard) for key in by_id}
+    ranked = sorted(by_id, key=lambda key: (-score[key], -share.get(key, 0.0), key))
+    found = (RetrievedChunk(by_id[key].chunk, score[key], similarity.get(key), share.get(key)) for key in ranked)
     return _distinct(found, top_k)
 
 
@@ -58,9 +61,9 @@ def _distinct(ranked: Iterable[RetrievedChunk], top_k: int) -> list[RetrievedChu
     """The first `top_k` that say something else than those before."""
     kept: dict[str, RetrievedChunk] = {}
     for found in ranked:
+        kept.setdefault(essence(found.chunk), found)
         if len(kept) == top_k:
             break
-        kept.setdefault(essence(found.chunk), found)
     return list(kept.values())
 
 

@@ -29,7 +29,7 @@ from deployments.answering.query import detect_language
 from deployments.answering.types import Language, Principal, RetrievedChunk
 from deployments.retriever import Retriever
 from deployments.settings import EncoderSettings, KnowledgeSettings
-from ingestion.chunk import Chunk, ScoredChunk
+from ingestion.chunk import Chunk, Found
 from ingestion.document import Document
 from ingestion.embedding import embedding_text
 from ingestion.errors import IngestionError, ParseError
@@ -174,14 +174,14 @@ class Searches:
 
     def _found(
         self, query: Query, vector: Vectors, language: Language | None
-    ) -> tuple[Sequence[ScoredChunk], Sequence[ScoredChunk]]:
+    ) -> tuple[Sequence[Found], Sequence[Found]]:
         """By each search alone, as deep as the retriever searches."""
         seen_by = (self._principal.audiences, self._today, language)
         dense = self._version.search_dense(vector, POOL, *seen_by)
         return dense, self._version.search_lexical(query.text, POOL, *seen_by)
 
 
-def _documents(found: Iterable[ScoredChunk | RetrievedChunk]) -> list[str]:
+def _documents(found: Iterable[Found | RetrievedChunk]) -> list[str]:
     """As many as are measured, so that no search gains by a longer list."""
     return documents_of(hit.chunk.document_id for hit in found)[:DEPTH]
 

@@ -26,6 +26,23 @@ def ids(found: list[RetrievedChunk]) -> list[str]:
     return [each.chunk.id for each in found]
 
 
+class Unread:
+    """Found, but not to be read."""
+
+    language = "en"
+
+    def __init__(self, key: str, score: float) -> None:
+        self.id, self.score = key, score
+
+    @property
+    def chunk(self) -> Chunk:
+        raise AssertionError(f"{self.id} was read")
+
+
+def test_only_the_best_chunks_are_read() -> None:
+    assert ids(fuse([*hits(a=0.9, b=0.8), Unread("c", 0.7)], [Unread("d", 0.02)], 2)) == ["a", "b"]
+
+
 # --- the order ---
 
 
