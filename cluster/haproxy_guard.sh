@@ -1,7 +1,7 @@
 #!/bin/sh
 # Stands in for the haproxy binary (RAY_SERVE_HAPROXY_BINARY_PATH): corrects the configuration that Ray Serve has
 # written, and then becomes the real HAProxy (RAYDESK_HAPROXY_BINARY). The configuration file is the argument after -f.
-#   - Metrics and statistics are offered on every network interface: they go to loopback.
+#   - Metrics and statistics are offered on every network interface: they go to loopback. Customers' door stays as it is.
 #   - Two request headers let a client switch off Serve's time limit and its notice of disconnects: they go.
 #   - A request id is echoed whatever it holds: only plain ones pass, or Serve makes one.
 set -eu
@@ -18,7 +18,7 @@ done
 if [ -n "$config" ]; then
     # Written anew by Ray before each start, so this runs on a fresh file every time.
     sed -i -E \
-        -e 's/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
+        -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
         -e '/^frontend http_frontend/a\
     http-request del-header x-request-timeout-seconds\
     http-request del-header x-request-disconnect-disabled\
