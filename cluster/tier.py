@@ -13,13 +13,12 @@ from pathlib import Path
 import ray
 from ray import serve
 
-from deployments.app import build_tier, tier_app_name
+from deployments.app import TierArguments, build_tier, tier_app_name
 from deployments.settings import load_settings
 
 
 def main(settings_file: str, name: str) -> int:
     settings = load_settings(Path(settings_file))
-    tier = next(tier for tier in settings.tiers if tier.name == name)
     importlib.import_module("ray.serve.llm")  # what takes long, before the signal
 
     if not sys.stdin.readline():  # closed: the launcher has ended
@@ -27,7 +26,9 @@ def main(settings_file: str, name: str) -> int:
     # The address is in the environment, and the namespace is Serve's own choice.
     ray.init(log_to_driver=False, configure_logging=False)
     target = serve.RunTarget(
-        build_tier(settings, name), name=tier_app_name(settings.app_name, tier.name), route_prefix=None
+        build_tier(TierArguments(settings=settings, tier=name)),
+        name=tier_app_name(settings.app_name, name),
+        route_prefix=None,
     )
     serve.run_many([target], wait_for_applications_running=False)
     return 0

@@ -5,11 +5,12 @@ application of its own: the desk answers rules, curated answers and cache hits w
 a model that cannot start, or is being upgraded, takes nothing else down.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Serve reads the builders' annotations to check `args:` of a config file.
 
 from functools import partial
 from typing import Any
 
+from pydantic import Field
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
@@ -20,13 +21,13 @@ from deployments.llm import Tier
 from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
 from deployments.retriever import Retriever
 from deployments.semantic_cache import SemanticCache
-from deployments.settings import AppSettings, ReplicaSettings
+from deployments.settings import AppSettings, Branch, ReplicaSettings, TierSettings
 from deployments.sharded_retriever import ShardedRetriever
 from deployments.turn_log import TurnLog
 from ingestion.store import Shard
 
 Handles = dict[str, DeploymentHandle]
-TIER_PREFIX = "TierServer:"  # of the deployment's name, which ends with the model id
+TIER_DEPLOYMENT = "tier"  # its name within the tier's own application
 
 
 def build_app(settings: AppSettings) -> serve.Application:
@@ -50,42 +51,48 @@ def build_app(settings: AppSettings) -> serve.Application:
     return _deployment(ingress, "ingress", settings.http.replicas).bind(settings, handles)
 
 
-def build_tier(settings: AppSettings, name: str) -> serve.Application:
+class TierArguments(Branch):
+    """`args` of a tier's application."""
+
+    settings: AppSettings
+    tier: str = Field(description="Name of one of settings.tiers.")
+
+
+def build_tier(arguments: TierArguments) -> serve.Application:
     """One language model behind ray.serve.llm. Run it under the name `tier_app_name(…)`."""
     from ray.serve.llm import LLMConfig, build_llm_deployment  # imports vLLM: seconds, and only where a tier is built
 
     from deployments.engine import TierServer
 
-    tier = next(tier for tier in settings.tiers if tier.name == name)
-    bundle = {"CPU": tier.num_cpus} | ({"GPU": tier.num_gpus} if tier.num_gpus else {})
+    tier = _tier(arguments)
+    bundle = {"CPU": tier.replicas.num_cpus} | ({"GPU": tier.replicas.num_gpus} if tier.replicas.num_gpus else {})
     config = LLMConfig(
         model_loading_config={"model_id": tier.model_id, "model_source": tier.model_source},
         accelerator_type=tier.accelerator_type,
         placement_group_config={"bundles": [bundle]},
         engine_kwargs=tier.engine_kwargs,
         runtime_env={"env_vars": tier.env},
-        deployment_config={
-            "max_ongoing_requests": tier.max_ongoing_requests,
-            "autoscaling_config": {
-                "min_replicas": tier.min_replicas,
-                "max_replicas": tier.max_replicas,
-                "target_ongoing_requests": max(1, tier.max_ongoing_requests // 2),
-            },
-            # A replica that was killed is noticed within seconds, not within the default half minute.
-            "health_check_period_s": 5,
-            "health_check_timeout_s": 10,
-        },
+        deployment_config=_deployment_options(tier.replicas),
     )
-    return build_llm_deployment(config, name_prefix=TIER_PREFIX, deployment_cls=TierServer)
+    return build_llm_deployment(config, deployment_cls=TierServer, override_serve_options={"name": TIER_DEPLOYMENT})
+
+
+def _tier(arguments: TierArguments) -> TierSettings:
+    tiers: dict[str, TierSettings] = {tier.name: tier for tier in arguments.settings.tiers}
+    try:
+        return tiers[arguments.tier]
+    except KeyError:
+        known = ", ".join(tiers) or "none"
+        raise ValueError(f"tier: settings.tiers has no {arguments.tier!r} (there are: {known})") from None
 
 
 def tier_app_name(app_name: str, tier_name: str) -> str:
     return f"{app_name}-{tier_name}"
 
 
-def tier_llm(app_name: str, tier_name: str, model_id: str) -> RemoteLLM:
+def tier_llm(app_name: str, tier_name: str) -> RemoteLLM:
     """The language model of a tier that runs, or will."""
-    return RemoteLLM(DeploymentHandle(f"{TIER_PREFIX}{model_id}", tier_app_name(app_name, tier_name)))
+    return RemoteLLM(DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier_name)))
 
 
 def turn_log_of(app_name: str, timeout_s: float) -> RemoteTurnLog:
@@ -132,7 +139,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         look["semantic_cache"] = cache.ping
     turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
     look["turn_log"] = turn_log.ping
-    tiers = [Tier(tier, tier_llm(settings.app_name, tier.name, tier.model_id)) for tier in settings.tiers]
+    tiers = [Tier(tier, tier_llm(settings.app_name, tier.name)) for tier in settings.tiers]
     return Rooms(classifier, retriever, cache, turn_log, tiers, start, look, stop)
 
 
@@ -155,20 +162,28 @@ def _remote_retriever(settings: AppSettings, handles: Handles) -> RemoteRetrieve
 
 
 def _deployment(room: Any, name: str, replicas: ReplicaSettings) -> serve.Deployment:
-    most = max(replicas.num_replicas, replicas.max_replicas or 0)
-    by_load = {
-        "min_replicas": replicas.num_replicas,
-        "max_replicas": most,
-        "target_ongoing_requests": replicas.target_ongoing_requests,
-    }
     return serve.deployment(
         room,
         name=name,
-        **({"autoscaling_config": by_load} if most > replicas.num_replicas else {"num_replicas": most}),
-        max_ongoing_requests=replicas.max_ongoing_requests,
-        max_queued_requests=replicas.max_queued_requests,
         ray_actor_options={"num_cpus": replicas.num_cpus, "num_gpus": replicas.num_gpus},
-        health_check_period_s=5,
-        health_check_timeout_s=15,
-        graceful_shutdown_timeout_s=10,
+        **_deployment_options(replicas),
     )
+
+
+def _deployment_options(replicas: ReplicaSettings) -> dict[str, Any]:
+    least, most = replicas.min_replicas, replicas.max_replicas or replicas.min_replicas
+    by_load = {
+        "min_replicas": least,
+        "max_replicas": most,
+        "target_ongoing_requests": replicas.target_ongoing_requests,
+        "upscale_delay_s": replicas.upscale_delay_s,
+        "downscale_delay_s": replicas.downscale_delay_s,
+    }
+    return {
+        **({"autoscaling_config": by_load} if most > least else {"num_replicas": least}),
+        "max_ongoing_requests": replicas.max_ongoing_requests,
+        "max_queued_requests": replicas.max_queued_requests,
+        "health_check_period_s": replicas.health_check_period_s,
+        "health_check_timeout_s": replicas.health_check_timeout_s,
+        "graceful_shutdown_timeout_s": replicas.graceful_shutdown_timeout_s,
+    }

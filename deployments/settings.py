@@ -23,19 +23,46 @@ class Branch(BaseModel):
 
 
 class ReplicaSettings(Branch):
-    """How a room runs when it is a deployment of its own."""
+    """How a deployment runs: how many, on what, and how much one of them takes."""
 
-    num_replicas: int = Field(1, ge=1, description="Replicas; the least, where they scale.")
-    max_replicas: int | None = Field(
-        None, ge=1, description="Most replicas, which then scale by load; none: always num_replicas."
-    )
+    min_replicas: int = Field(1, ge=1, description="Replicas at rest.")
+    max_replicas: int | None = Field(None, ge=1, description="Replicas under load; none: always min_replicas.")
     target_ongoing_requests: float = Field(
         8, gt=0, description="Requests at work in a replica, on average, above which another is started."
     )
+    upscale_delay_s: float = Field(10, ge=0, description="How long it must be too many before another starts, seconds.")
+    downscale_delay_s: float = Field(600, ge=0, description="How long too few before one ends, seconds.")
     num_cpus: float = Field(0.1, ge=0, description="CPU cores reserved for each replica (a share for scheduling).")
     num_gpus: float = Field(0, ge=0, description="GPUs reserved for each replica.")
     max_ongoing_requests: int = Field(256, ge=1, description="Requests that one replica works on at once.")
     max_queued_requests: int = Field(512, ge=1, description="Requests that may wait at a caller before it is told 503.")
+    health_check_period_s: float = Field(
+        5, gt=0, description="Pause between looks at a replica, seconds: a dead one is noticed within two."
+    )
+    health_check_timeout_s: float = Field(15, gt=0, description="A slower answer is a failed look, seconds.")
+    graceful_shutdown_timeout_s: float = Field(
+        10, ge=0, description="How long a replica that is to go may finish what it works on, seconds."
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError("max_replicas must be at least min_replicas")
+        return self
+
+
+class TierReplicaSettings(ReplicaSettings):
+    """The same for a language model, whose requests take seconds and whose replicas take a minute to start."""
+
+    target_ongoing_requests: float = Field(
+        32, gt=0, description="Generations at work in a replica, on average, above which another is started."
+    )
+    num_cpus: float = Field(1.0, ge=0, description="CPU cores of one replica's placement group.")
+    max_ongoing_requests: int = Field(64, ge=1, description="Generations at once in one replica.")
+    health_check_timeout_s: float = Field(10, gt=0, description="A slower answer is a failed look, seconds.")
+    graceful_shutdown_timeout_s: float = Field(
+        60, ge=0, description="How long a replica that is to go may finish its streams, seconds."
+    )
 
 
 class HttpSettings(Branch):
@@ -213,18 +240,8 @@ class TierSettings(Branch):
     inter_token_timeout_s: float = Field(10.0, gt=0, description="Longest pause within an answer, seconds.")
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. H100; none on CPU.")
-    num_cpus: float = Field(1.0, ge=0, description="CPU cores of one replica's placement group.")
-    num_gpus: float = Field(0, ge=0, description="GPUs of one replica's placement group.")
-    min_replicas: int = Field(1, ge=1, description="Replicas at rest.")
-    max_replicas: int = Field(1, ge=1, description="Replicas under load.")
-    max_ongoing_requests: int = Field(64, ge=1, description="Generations at once in one replica.")
     env: dict[str, str] = Field(default_factory=dict, description="Environment of the engine's processes.")
-
-    @model_validator(mode="after")
-    def _replicas_in_order(self) -> Self:
-        if self.max_replicas < self.min_replicas:
-            raise ValueError("max_replicas must be at least min_replicas")
-        return self
+    replicas: TierReplicaSettings = Field(TierReplicaSettings(), description="Replicas of the engine.")
 
 
 class TurnLogSettings(Branch):
@@ -304,7 +321,7 @@ class AppSettings(BaseSettings):
     def policy(self) -> str:
         """Everything here that decides what is answered: an answer made under another policy is not given again."""
         apart = {"placement", "replicas"}
-        tiers = {"engine_kwargs", "env", "num_cpus", "num_gpus", "min_replicas", "max_replicas", "max_ongoing_requests"}
+        tiers = {"engine_kwargs", "env", "replicas"}
         return self.model_dump_json(
             include={"encoder", "intents", "retriever", "tiers"},
             exclude={"intents": apart, "retriever": apart, "tiers": {"__all__": tiers}},

@@ -439,7 +439,7 @@ def propose_pairs(
             process = vllm_process(
                 str(folder.resolve()) if folder.is_dir() else source,
                 {} if model else tier.get("engine_kwargs", {}),
-                gpus=int(tier.get("num_gpus", 0)) if gpus is None else gpus,
+                gpus=int(tier.get("replicas", {}).get("num_gpus", 0)) if gpus is None else gpus,
                 concurrency=concurrency,
                 batch_size=batch,
                 env=tier.get("env", {}),

@@ -130,7 +130,7 @@ def _command_line(pid: int) -> str:
         return ""
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Below the range that the kernel hands out from: nobody is given it before the application takes it."""
     return next(port for port in random.sample(range(10_000, 20_000), 100) if is_free(port))
 
@@ -145,7 +145,7 @@ def start_desk(folder: Path, *arguments: str, **settings: str) -> Desk:
         **PATIENCE,
         **settings,
     }
-    port = _free_port()
+    port = free_port()
     desk = Desk(f"http://127.0.0.1:{port}", folder / "state", environment)
     try:
         started = desk.raydesk("serve", "--port", str(port), "--detach", *arguments, timeout_s=START_TIMEOUT_S)

@@ -14,4 +14,4 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 class TestEngine(LLMSuite):
     @pytest.fixture
     async def llm(self) -> LLM:
-        return tier_llm("raydesk", "small", "raydesk-small")
+        return tier_llm("raydesk", "small")

@@ -26,7 +26,7 @@ def test_it_uses_the_bundled_models() -> None:
 def test_prompt_and_answer_fit_into_the_model() -> None:
     for tier in load_settings(LOCAL).tiers:
         assert tier.context_tokens <= tier.engine_kwargs["max_model_len"]
-        assert tier.max_ongoing_requests <= tier.engine_kwargs["max_num_seqs"]
+        assert tier.replicas.max_ongoing_requests <= tier.engine_kwargs["max_num_seqs"]
 
 
 def test_the_launcher_fills_in_the_cache() -> None:
