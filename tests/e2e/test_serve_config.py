@@ -190,7 +190,7 @@ def test_the_file_as_it_is_answers_and_its_models_write(production: Production) 
     wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms")
     first = production.ask()
     assert first["path"] == "faq"
-    assert "12.90" in first["answer"]
+    assert "12.90" in first["text"]
     assert production.ask()["path"] == "exact_cache"
     assert httpx2.post(f"{production.url}/v1/chat", json=QUESTION, timeout=HTTP_TIMEOUT_S).status_code == 401
 
@@ -199,4 +199,6 @@ def test_the_file_as_it_is_answers_and_its_models_write(production: Production) 
 
     wait_until(lambda: states() == {"ready"}, TIER_TIMEOUT_S, "both language models")
     for tier in ("small", "large"):
-        assert production.ask("/v1/chat/completions", model=tier)["raydesk"]["path"] in (tier, "passage")
+        message = production.ask("/v1/chat/completions", model=tier)["choices"][0]["message"]
+        assert message["raydesk"]["path"] in (tier, "passage")
+        assert message["citations"]
