@@ -129,9 +129,10 @@ class EncoderSettings(Branch):
     passage_prefix: str = Field("passage: ", description="Put before passages, as the encoder was trained.")
     pooling: Literal["mean", "cls"] = Field("mean", description="How token vectors become one vector.")
     max_tokens: int = Field(256, ge=8, le=8192, description="Longer texts are cut, tokens.")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32",
-        description="bf16 is as good and faster on GPUs and on CPUs with AVX512-BF16 or AMX; elsewhere it is emulated.",
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "auto",
+        description="bf16 is as good and faster on GPUs and on CPUs with AVX512-BF16 or AMX; elsewhere it is emulated. "
+        "'auto' takes it where it is faster; what was stored with fp32 stays good.",
     )
     threads: int = Field(1, ge=1, description="CPU threads of one encoder pass.")
     max_batch: int = Field(16, ge=1, description="Questions encoded together at most.")

@@ -25,7 +25,8 @@ from models.protocols import Vectors
 Pooling = Literal["mean", "cls"]
 # bf16 has three times the speed of fp32 on a CPU with AVX512-BF16 or AMX, at cosine 0.99998 and the same recall. Where
 # it is emulated it has a tenth. int8 is not offered: cosine 0.97-0.98, and 2-5 of 100 first hits lost (perf.encoder).
-Precision = Literal["fp32", "bf16"]
+# "auto" takes the one that is fast here; its vectors pass for those of fp32: both kinds of machine share stores.
+Precision = Literal["fp32", "bf16", "auto"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 # Padded tokens of one forward pass. On a CPU what a layer works on should stay in the caches: 1024 tokens are a quarter
@@ -64,7 +65,8 @@ class EncoderConfig:
         Raises `ModelLoadError`.
         """
         folder = local_folder(self.model)
-        recipe = (self.pooling, self.query_prefix, self.passage_prefix, str(self.max_tokens), self.precision)
+        precision = "fp32" if self.precision == "auto" else self.precision
+        recipe = (self.pooling, self.query_prefix, self.passage_prefix, str(self.max_tokens), precision)
         return f"{folder.name if Path(self.model).is_dir() else self.model}@{_fingerprint(folder, recipe)}"
 
     def load(self) -> BertEmbedder:
@@ -86,7 +88,8 @@ class BertEmbedder:
         _check_length(config, architecture.get("max_position_embeddings"))
         torch.set_num_threads(config.threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = _load_model(folder, architecture, getattr(torch, _DTYPES[config.precision]), self._device)
+        precision = fast_precision(self._device.type) if config.precision == "auto" else config.precision
+        self._model = _load_model(folder, architecture, getattr(torch, _DTYPES[precision]), self._device)
         self._tokenizer = _load_tokenizer(folder, config.max_tokens)
         self._pad = int(architecture.get("pad_token_id") or 0)
         self._dim = int(architecture["hidden_size"])
@@ -128,6 +131,21 @@ class BertEmbedder:
                 pooled = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
             vectors: Vectors = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
         return vectors
+
+
+def fast_precision(device: str) -> Literal["fp32", "bf16"]:
+    """What "auto" stands for: bf16 on GPUs, and on CPUs that compute with it. device: torch's name."""
+    return "bf16" if device != "cpu" or _cpu_flags() & {"avx512_bf16", "amx_bf16"} else "fp32"
+
+
+@lru_cache(maxsize=1)
+def _cpu_flags() -> frozenset[str]:
+    """As Linux names what the CPU can do; empty where there is no such list."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
 
 
 def _load_model(folder: Path, architecture: Mapping[str, Any], dtype: Any, device: Any) -> Callable[[Any, Any], Any]:

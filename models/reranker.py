@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from models.embedder import ModelLoadError, Precision, local_folder
+from models.embedder import ModelLoadError, local_folder
 
 _BATCH = 8  # passages in one forward pass: between two passes it looks at the clock
 _NEWEST_SHARE = 0.3  # of the newest pass in the speed that the next ones are expected to have
@@ -24,7 +24,7 @@ class RerankerConfig:
 
     model: str  # folder, or id on the Hugging Face hub
     max_tokens: int = 512  # of question and passage together; longer passages are cut
-    precision: Precision = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
     threads: int = 1  # CPU threads of one forward pass
 
     def load(self) -> CrossEncoder:

@@ -105,6 +105,13 @@ def test_bert_identity_is_known_without_loading_and_covers_weights_and_recipe(
     assert replace(config, threads=2).identity() == config.identity() == bert.identity
 
 
+def test_bert_in_the_fast_precision_passes_for_the_stored_one(bundled_encoder: Path, bert: BertEmbedder) -> None:
+    fast = EncoderConfig(str(bundled_encoder), precision="auto").load()
+    texts = ["How do I return a parcel?", "普通快递几天能到？", "refund"]
+    assert fast.identity == bert.identity
+    assert np.sum(fast.embed_queries(texts) * bert.embed_queries(texts), axis=1).min() > 0.9999
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_bert_of_our_own_gives_what_transformers_gives(
     bundled_encoder: Path, pooling: Literal["mean", "cls"], monkeypatch: pytest.MonkeyPatch
