@@ -64,7 +64,7 @@ def _application(content_type: str, body: bytes):  # type: ignore[no-untyped-def
     deployment = serve.deployment(
         serve.ingress()(Noop),
         name="noop",
-        num_replicas=replicas.num_replicas,
+        num_replicas=replicas.min_replicas,
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
         ray_actor_options={"num_cpus": replicas.num_cpus},
