@@ -115,7 +115,9 @@ def apply(
     max_tokens: Annotated[
         int | None, _encoder_option("max_tokens", min=8, help="Longer texts are cut.  [dim]256[/dim]")
     ] = None,
-    precision: Annotated[Literal["fp32", "bf16"] | None, _encoder_option("precision", help="[dim]fp32[/dim]")] = None,
+    precision: Annotated[
+        Literal["fp32", "bf16", "auto"] | None, _encoder_option("precision", help="[dim]auto[/dim]")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one embedder.")] = 1,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Embedders at work at once.  [dim]one a core, at most 8; 1 on a GPU[/dim]")

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from models.embedder import EncoderConfig, ModelLoadError
+from models.embedder import PRECISIONS, EncoderConfig, ModelLoadError
 from models.protocols import OUT_OF_SCOPE, Embedder, IntentPrediction, Vectors
 
 Floats = NDArray[np.float32]
@@ -339,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--max-tokens", type=int, default=defaults.max_tokens, help="longer texts are cut (default: %(default)s)"
     )
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default=defaults.precision)
+    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the cross-validation's split (default: %(default)s)")
     return parser

@@ -276,7 +276,7 @@ def main() -> None:
     parser.add_argument(
         "--plain-encoder", action="append", default=[], help="folder or hub id, trained without prefixes"
     )
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="for the intents")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="for the intents")
     options = parser.parse_args()
     origin = provenance()
     configs = [EncoderConfig(model, precision=options.precision, threads=2) for model in options.encoder]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from models.embedder import EncoderConfig, _batches
+from deployments.settings import EncoderSettings
+from models.embedder import PRECISIONS, EncoderConfig, _batches
 
 pytestmark = pytest.mark.unit
 
@@ -31,3 +33,7 @@ def test_a_folder_is_found_from_another_folder(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     assert EncoderConfig("model").located().model == str((tmp_path / "model").resolve())
     assert EncoderConfig("intfloat/multilingual-e5-small").located().model == "intfloat/multilingual-e5-small"
+
+
+def test_settings_offer_every_precision() -> None:
+    assert get_args(EncoderSettings.model_fields["precision"].annotation) == PRECISIONS
