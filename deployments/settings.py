@@ -55,7 +55,7 @@ class TierReplicaSettings(ReplicaSettings):
     """The same for a language model, whose requests take seconds and whose replicas take a minute to start."""
 
     target_ongoing_requests: float = Field(
-        32, gt=0, description="Generations at work in a replica, on average, above which another is started."
+        24, gt=0, description="Generations at work in a replica, on average, above which another is started."
     )
     num_cpus: float = Field(1.0, ge=0, description="CPU cores of one replica's placement group.")
     max_ongoing_requests: int = Field(64, ge=1, description="Generations at once in one replica.")
