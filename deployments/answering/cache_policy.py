@@ -66,7 +66,9 @@ def same_question(asked: str, stored: str, closeness: float) -> bool:
     if normalized(asked) == normalized(stored):
         return True
     first, second = read(asked), read(stored)
-    return differs_in(first, second) is None and likelihood(closeness) >= LEAST_LIKELIHOOD
+    if differs_in(first, second) is not None:
+        return False
+    return first == second or likelihood(closeness) >= LEAST_LIKELIHOOD  # typos and courtesies move a vector, too
 
 
 def differs_in(first: Meaning, second: Meaning) -> str | None:

@@ -74,6 +74,9 @@ _CONTRACTIONS = tuple(
         (r"\bwanna\b", "want to"),
         (r"\bgonna\b", "going to"),
         (r"\bgotta\b", "have to"),
+        (r"\boutta\b", "out of"),
+        (r"\bgimme\b", "give me"),
+        (r"\blemme\b", "let me"),
         (r"\b(?:pls|plz|asap|btw|thx|tks|ty|please|kindly)\b", " "),
         (r"\bpwd\b|\bpw\b", "password"),
         (r"\bacc(?:oun)?t\b|\bacct\b|\ba/c\b", "account"),
@@ -103,7 +106,8 @@ _FRAMES_EN = tuple(
         r"\b(?:excuse me|sorry(?: to bother you)?|thanks?(?: you)?(?: so much| very much| a lot| in advance)?"
         r"|cheers)\b(?! to)",
         r"\b(?:just )?(?:a )?quick question\b:?",
-        r"\b(?:can|could|would|will) you (?:tell|explain|show|advise|help|inform|guide|let|clarify|check"
+        r"\b(?:can|could|would|will) (?:you|someone|somebody|anyone|anybody) +(?:please +)?"
+        r"(?:tell|explain|show|advise|help|inform|guide|let|clarify|check"
         r"|confirm)(?: to)?"
         r"(?: me| us)?(?: know| understand| out| with)?(?: about)?\b",
         r"\bwould you mind (?:telling|explaining|showing|letting)(?: to)?(?: me| us)?(?: know)?\b",
@@ -271,7 +275,7 @@ _KINDS_ZH: tuple[tuple[Kind, re.Pattern[str]], ...] = (
     (
         "why",
         re.compile(
-            r"为什么|为何|怎么回事|什么原因|原因是?什么|什么情况|怎么(?:又|就|会|这么|那么|不|没|扣|变|突然|被)|怎么.{0,6}(?:不能|这么|没)"
+            r"为什么|为何|怎么回事|什么原因|原因是?什么|什么情况|怎么(?:又|就|会|这么|那么|不|没|扣|变(?![更换])|突然|被)|怎么.{0,6}(?:不能|这么|没)"
         ),
     ),
     ("how_long", re.compile(r"多久|多长时间|几个?(?:工作日|天|小时|分钟|月|星期|周)|多少(?:天|个?小时|个?工作日)")),
@@ -353,6 +357,12 @@ for _word in _VOCABULARY:
         _BY_ENDS.setdefault((_word[0], _word[-1]), []).append(_word)
 
 
+# Behind a word for persons these make it a thing: "does the family plan include …".
+_OF_PERSONS = (
+    "plan|package|card|account|ticket|fare|discount|price|rate|policy|room|seat|member|menu|bundle|pass|version"
+)
+
+
 def _of_another() -> re.Pattern[str]:
     """ "Can my wife collect it", "孩子能用吗": the person is right behind or before the auxiliary."""
     english = "|".join(
@@ -369,7 +379,7 @@ def _of_another() -> re.Pattern[str]:
     )
     return re.compile(
         rf"\b(?:can|could|may|must|should|do|does|did|will|would|is|are)(?: (?:my|our|the|a"
-        rf"|an))? (?:{english})\b(?!')"
+        rf"|an))? (?:{english})\b(?!'| (?:{_OF_PERSONS})\b)"
         rf"|(?<![给帮为替的])(?:{chinese})(?=能|可以|可|会|要|必须|怎么)"
     )
 
@@ -501,7 +511,17 @@ def _take_english(units: list[str], i: int, found: list[str]) -> int:
     elif "-" in word and len(word) > 1:
         for part in word.split("-"):
             _take_english([part], 0, found)
-    elif word not in FILLERS_EN and word not in ("-", "#", "&", "%", ">", "not", "no", "never", "without"):
+    elif FILLERS_EN.isdisjoint((word, _stem(word))) and word not in (
+        "-",
+        "#",
+        "&",
+        "%",
+        ">",
+        "not",
+        "no",
+        "never",
+        "without",
+    ):
         found.append(_stem(word))
     return 1
 
@@ -589,7 +609,7 @@ def _mended(word: str) -> str:
     if word in _VOCABULARY or _stem(word) in _VOCABULARY or word in NO_TYPOS:
         return word
     for form in (word, _stem(word)):
-        near = {known for known in _near(form) if is_one_slip(form, known)}
+        near = {known for known in _near(form) if is_one_slip(form, known) or _is_another_vowel(form, known)}
         if len({_ENGLISH.get((known,), known) for known in near}) == 1:
             return min(near)
     return word
@@ -597,6 +617,17 @@ def _mended(word: str) -> str:
 
 def _near(word: str) -> list[str]:
     return [*_BY_ENDS.get((word[0], word[-1]), ()), *_BY_ENDS.get((word[0], word[-2]), ())]
+
+
+def _is_another_vowel(word: str, other: str) -> bool:
+    """One vowel inside a word of 7 letters or more was taken for another: "insurence".
+
+    That is how words are misspelt, and seldom how two of them differ ("massage" is among those that are left alone).
+    """
+    if len(word) != len(other) or len(word) < 7:
+        return False
+    differing = [(x, y) for x, y in zip(word, other, strict=True) if x != y]
+    return len(differing) == 1 and all(letter in "aeiouy" for letter in differing[0])
 
 
 def is_one_slip(word: str, other: str) -> bool:

@@ -77,6 +77,8 @@ def test_last_line(capsys: pytest.CaptureFixture[str]) -> None:
         "wrong_hits_by_kind": {"digits": 0, "opposite": 0},
         "oracle_true_hit_rate": 0.0,
         "oracle_wrong_hit_rate": 0.0,
+        "gptcache_true_hit_rate": 1.0,
+        "gptcache_wrong_hit_rate": 1.0,
     }
     assert "GPTCache" in capsys.readouterr().out
 
