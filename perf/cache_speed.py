@@ -279,7 +279,7 @@ def main() -> None:
     except (LoadError, PeerError, RuntimeError) as error:
         sys.exit(str(error))
     print_table(windows)
-    by_round = ratios(windows)
+    by_round = {name: values for name, values in ratios(windows).items() if values}
     for name, values in by_round.items():
         print(f"{name}: {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
     result = {
@@ -289,7 +289,7 @@ def main() -> None:
         "concurrency": options.concurrency,
         "seconds": options.seconds,
         "rounds": options.rounds,
-        **{name: statistics.median(values) for name, values in by_round.items() if values},
+        **{name: statistics.median(values) for name, values in by_round.items()},
         "servers": {name: [asdict(each) for each in rounds] for name, rounds in windows.items()},
     }
     print(json.dumps(result, ensure_ascii=False))

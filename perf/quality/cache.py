@@ -3,13 +3,15 @@
 Pairs are `{a, b, same: bool, kind}`, one a line: would the answer to `a` do for `b`? Each pair goes through what the
 product does with a candidate: the encoder's similarity against the threshold of the cache's settings, then
 `same_question`. Beside it stand the best single threshold, tuned on these very pairs (an oracle: no deployed threshold
-can know them), and GPTCache's default rule on the same vectors. Prints a table; the last line is one JSON document.
-Vectors are kept in .raydesk/perf/cache_vectors, so a second run takes a second.
+can know them), and GPTCache's default rule on the same vectors. `--replay LOG.jsonl` sends a stream of questions
+through the pipeline and the real room instead (perf/quality/replay.py). Prints a table; the last line is one JSON
+document. Vectors are kept in .raydesk/perf/cache_vectors, so a second run takes a second.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -25,6 +27,8 @@ from deployments.settings import CacheSettings
 from models.bundled import ensure_encoder
 from models.embedder import EncoderConfig
 from perf.provenance import provenance
+from perf.quality.replay import BadLogError, Line, Prices, Replay, read_log, stored_forms
+from perf.quality.replay import report as replay_report
 from perf.quality.vectors import KeptVectors
 
 _ROOT = Path(__file__).parents[2]
@@ -183,25 +187,52 @@ def _print_failures(pairs: Sequence[Pair], similarities: Sequence[float], thresh
             print(f"{why:9} {similarity:.3f} {pair.kind:12} {pair.a} | {pair.b}")
 
 
+def _replay(lines: list[Line], vectors: KeptVectors, origin: dict[str, Any], options: argparse.Namespace) -> None:
+    forms = stored_forms(lines)
+    known = dict(zip(forms, vectors.queries(forms), strict=True))
+    replay = Replay(lines, known)
+    asyncio.run(replay.run())
+    prices = Prices(
+        options.usd_per_million_input, options.usd_per_million_output, options.prompt_tokens, options.answer_tokens
+    )
+    print(f"{len(lines)} questions of {options.replay.name}, encoder {vectors.identity}")
+    print(", ".join(f"{key} {value}" for key, value in origin.items()))
+    if options.show_failures:
+        for path, line, given in replay.wrong():
+            print(f"wrong {path} {line.kind}: {line.question} | answered as {given}")
+    print(json.dumps(replay_report(replay, lines, known, GPTCACHE_SIMILARITY, prices)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m perf.quality.cache", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pairs", type=Path, default=_PAIRS, help="JSON lines; our own otherwise")
     parser.add_argument("--split", choices=get_args(Split), default="all", help="pairs with this `split`")
+    parser.add_argument("--replay", type=Path, help="a log of questions instead of pairs (perf.quality.replay_log)")
+    parser.add_argument(
+        "--usd-per-million-input", type=float, default=0.15, help="price of prompt tokens (%(default)s)"
+    )
+    parser.add_argument("--usd-per-million-output", type=float, default=0.60, help="of answer tokens (%(default)s)")
+    parser.add_argument("--prompt-tokens", type=int, default=1200, help="of one generated answer (%(default)s)")
+    parser.add_argument("--answer-tokens", type=int, default=150, help="of one generated answer (%(default)s)")
     parser.add_argument("--encoder", help="folder or hub id; the bundled encoder otherwise")
     parser.add_argument("--show-failures", action="store_true", help="each wrong hit and each miss")
     options = parser.parse_args()
 
     origin = provenance()
     try:
-        pairs = read_pairs(options.pairs, options.split)
-    except BadInputError as error:
+        pairs = [] if options.replay else read_pairs(options.pairs, options.split)
+        lines = read_log(options.replay) if options.replay else []
+    except (BadInputError, BadLogError) as error:
         parser.error(str(error))
     model = options.encoder or str(
         ensure_encoder(_ROOT / ".raydesk" / "models", lambda line: print(line, file=sys.stderr))
     )
     vectors = KeptVectors(_ROOT / ".raydesk" / "perf" / "cache_vectors", EncoderConfig(model).located())
+    if options.replay:
+        _replay(lines, vectors, origin, options)
+        return
     first, second = vectors.queries([pair.a for pair in pairs]), vectors.queries([pair.b for pair in pairs])
     similarities = [float(similarity) for similarity in np.sum(first * second, axis=1)]
     threshold = CacheSettings().similarity_threshold
