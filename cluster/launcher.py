@@ -161,8 +161,9 @@ class Launcher:
         return settings
 
     def _start_valkey(self, settings: AppSettings) -> AppSettings:
-        if not settings.cache.enabled or settings.cache.url != CacheSettings().url:
-            return settings  # no cache, or a server of the user's own
+        needed = settings.cache.enabled or (settings.sessions.enabled and settings.sessions.url is None)
+        if not needed or settings.cache.url != CacheSettings().url:
+            return settings  # nothing to store, or a server of the user's own
         data, log = self._instance.state / "valkey", self._instance.logs / "valkey.log"
         self._valkey = Valkey(self._instance.tmp / "valkey.sock", data, log)
         self._valkey.start({MARKER: self._instance.id})

@@ -21,6 +21,7 @@ from deployments.llm import Tier
 from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
 from deployments.retriever import Retriever
 from deployments.semantic_cache import SemanticCache
+from deployments.sessions import Sessions
 from deployments.settings import AppSettings, Branch, ReplicaSettings, TierSettings
 from deployments.sharded_retriever import ShardedRetriever
 from deployments.turn_log import TurnLog
@@ -137,10 +138,15 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
             stop.append(cache.stop)
         start["semantic_cache"] = cache.start
         look["semantic_cache"] = cache.ping
+    sessions: Sessions | None = None
+    if settings.sessions.enabled:
+        sessions = Sessions(settings.sessions, settings.session_url)
+        stop.append(sessions.stop)
+        look["sessions"] = sessions.ping
     turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
     look["turn_log"] = turn_log.ping
     tiers = [Tier(tier, tier_llm(settings.app_name, tier.name)) for tier in settings.tiers]
-    return Rooms(classifier, retriever, cache, turn_log, tiers, start, look, stop)
+    return Rooms(classifier, retriever, cache, turn_log, tiers, sessions=sessions, start=start, look=look, stop=stop)
 
 
 def _remote(kind: Any, handles: Handles, name: str, timeout_s: float) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from deployments.answering.cache_policy import closeness, same_question
-from deployments.answering.errors import UnknownCollectionError
+from deployments.answering.errors import DeadlineExceededError, UnknownCollectionError
+from deployments.answering.protocols import Held
+from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
     CachedAnswer,
     CacheHit,
@@ -102,6 +105,37 @@ class InMemoryCache:
         for key in found:
             del self._entries[key]
         return bool(found)
+
+
+class InMemorySessions:
+    """Sessions of one process; forget nothing, and know no turn that dies."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[SessionKey, Session] = {}
+        self._locks: dict[SessionKey, asyncio.Lock] = {}  # fair: the first to wait is the first to go on
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        lock = self._locks.setdefault(key, asyncio.Lock())
+        try:
+            async with asyncio.timeout(wait_s):
+                await lock.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"the turn before lasts longer than {wait_s:g} s") from error
+        return Held(key, "ticket", self._sessions.get(key, Session()))
+
+    async def end(self, held: Held, session: Session | None) -> None:
+        if session is not None:
+            self._sessions[held.key] = session
+        self._locks[held.key].release()
+
+    async def load(self, key: SessionKey) -> Session | None:
+        return self._sessions.get(key)
+
+    async def store(self, key: SessionKey, session: Session) -> None:
+        self._sessions[key] = session
+
+    def store_soon(self, key: SessionKey, session: Session) -> None:
+        self._sessions.setdefault(key, session)
 
 
 class InMemoryTurnLog:

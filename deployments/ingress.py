@@ -23,10 +23,13 @@ from deployments.answering.protocols import (
     Retriever,
     RoomState,
     SemanticCache,
+    Sessions,
     TierStatus,
+    ToolCaller,
     TurnLog,
 )
-from deployments.answering.rules import load_rules
+from deployments.answering.rules import Rules
+from deployments.answering.rules_file import RulesError, load_rules
 from deployments.http.app import build_http_app
 from deployments.llm import Tier
 from deployments.metrics import Metrics
@@ -38,6 +41,7 @@ log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
 RETRY_INTERVAL_S = 0.5  # between looks at one that is not
 LOOK_TIMEOUT_S = 5.0
+RULES_INTERVAL_S = 2.0  # between looks at the rules file
 
 Work = Callable[[], Awaitable[None]]
 
@@ -51,6 +55,8 @@ class Rooms:
     cache: SemanticCache | None
     turn_log: TurnLog
     tiers: Sequence[Tier]
+    sessions: Sessions | None = None
+    tools: ToolCaller | None = None
     start: Mapping[str, Work] = field(default_factory=dict)  # room → what it does before it can work
     look: Mapping[str, Work] = field(default_factory=dict)  # room → raises when the room cannot work
     stop: Sequence[Work] = ()
@@ -62,21 +68,22 @@ class IngressApp:
     def __init__(self, settings: AppSettings, rooms: Rooms) -> None:
         self._rooms = rooms
         self._metrics = Metrics()
-        intents = settings.intents
-        rules = load_rules(Path(intents.rules), intents.confidence_threshold, intents.margin_threshold)
-        pipeline = Pipeline(
+        self._intents = settings.intents
+        self._pipeline = Pipeline(
             settings,
             classifier=rooms.classifier,
             retriever=rooms.retriever,
             cache=rooms.cache,
             tiers=rooms.tiers,
-            rules=rules,
+            rules=self._load_rules(),
+            sessions=rooms.sessions,
+            tools=rooms.tools,
         )
         self._recorder = Recorder(
             rooms.turn_log, settings.turn_log, settings.deadlines, on_dropped=self._metrics.on_dropped
         )
         self._turns = TurnRunner(
-            pipeline,
+            self._pipeline,
             self._recorder,
             max_turns=settings.http.max_concurrent_turns,
             event_buffer=settings.http.event_buffer,
@@ -95,6 +102,11 @@ class IngressApp:
             sends_request_id=False,
         )
 
+    def _load_rules(self) -> Rules:
+        intents, tools = self._intents, self._rooms.tools
+        names = frozenset[str]() if tools is None else tools.names
+        return load_rules(Path(intents.rules), intents.confidence_threshold, intents.margin_threshold, names)
+
     def status(self) -> AppStatus:
         tiers = tuple(TierStatus(tier.settings.name, tier.settings.model_id, tier.state) for tier in self._rooms.tiers)
         return AppStatus(dict(self._states), tiers)
@@ -103,6 +115,7 @@ class IngressApp:
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._recorder.start()
         watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
+        watchers.append(asyncio.create_task(_for_ever("rules", self._watch_rules)))
         try:
             yield
         finally:
@@ -117,6 +130,22 @@ class IngressApp:
     def _watches(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         rooms = [(name, lambda name=name: self._watch(name)) for name in self._states]
         return rooms + [(tier.settings.name, tier.watch) for tier in self._rooms.tiers]
+
+    async def _watch_rules(self) -> None:
+        """A rules file that was changed is used from the next turn on; while it is not valid, the one before is."""
+        file, seen = Path(self._intents.rules), b""
+        while True:
+            content = await asyncio.to_thread(_content, file)
+            if seen and content != seen:
+                try:
+                    rules = await asyncio.to_thread(self._load_rules)
+                except RulesError as error:
+                    log.error("rules_not_valid", error=str(error), kept=self._pipeline.rules.fingerprint)
+                else:
+                    self._pipeline.use_rules(rules)
+                    log.info("rules_in_use", fingerprint=rules.fingerprint, rules=len(rules.rules))
+            seen = content
+            await asyncio.sleep(RULES_INTERVAL_S)
 
     async def _watch(self, name: str) -> None:
         start = self._rooms.start.get(name)
@@ -143,6 +172,14 @@ class IngressApp:
             self._states[name] = "ready"
         elif self._states[name] == "ready":
             self._states[name] = "down"
+
+
+def _content(file: Path) -> bytes:
+    """Empty where it cannot be read: it may be in the middle of being replaced."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 async def _for_ever(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

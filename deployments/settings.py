@@ -215,6 +215,27 @@ class CacheSettings(Branch):
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="Replicas when a deployment.")
 
 
+class SessionSettings(Branch):
+    """What is remembered of conversations between their turns."""
+
+    enabled: bool = Field(True, description="Whether flows and histories outlive a turn.")
+    url: str | None = Field(
+        None, description="Redis or Valkey: redis://, rediss:// or unix://path; none: the cache's store."
+    )
+    ttl_s: int = Field(86_400, ge=60, description="Life of a conversation after its last turn, seconds.")
+    max_turns: int = Field(12, ge=1, description="Turns remembered of a conversation; the oldest go first.")
+    max_bytes: int = Field(32_768, ge=2048, description="Largest session, bytes; the oldest turns go first.")
+    wait_s: float = Field(
+        20.0, gt=0, description="How long a message waits for the one before it in its conversation, seconds."
+    )
+    lease_s: float = Field(
+        10.0,
+        ge=1,
+        description="After how long without a sign of life a turn no longer holds its conversation, seconds.",
+    )
+    timeout_s: float = Field(0.5, gt=0, description="A slower store is passed over, seconds.")
+
+
 class TierSettings(Branch):
     """One language model behind ray.serve.llm."""
 
@@ -270,6 +291,7 @@ class DeadlineSettings(Branch):
     turn_s: float = Field(60.0, gt=0, description="A whole turn, seconds.")
     understand_s: float = Field(5.0, gt=0, description="The encoder pass, seconds.")
     search_s: float = Field(5.0, gt=0, description="Retrieval, seconds.")
+    tools_s: float = Field(10.0, gt=0, description="All tools that a flow calls in one turn, seconds.")
     log_s: float = Field(10.0, gt=0, description="One write to the turn log, seconds.")
 
 
@@ -292,6 +314,7 @@ class AppSettings(BaseSettings):
     intents: IntentSettings = IntentSettings()
     retriever: RetrieverSettings = RetrieverSettings()
     cache: CacheSettings = CacheSettings()
+    sessions: SessionSettings = SessionSettings()
     tiers: tuple[TierSettings, ...] = Field(
         (), description="Language models, smallest first; none: only curated answers and passages."
     )
@@ -345,6 +368,10 @@ class AppSettings(BaseSettings):
             if len(set(names)) != len(names):
                 raise ValueError(f"{what} has two entries of one name: {', '.join(names)}")
         return self
+
+    @property
+    def session_url(self) -> str:
+        return self.sessions.url or self.cache.url
 
     @property
     def is_loopback(self) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from deployments.answering.rules import load_rules
+from deployments.answering.rules_file import load_rules
 from models.bundled import ensure_encoder
 from models.embedder import PRECISIONS, BertEmbedder, EncoderConfig
 from models.intent_head import load_examples, train_intent_head
@@ -118,7 +118,7 @@ def measure_banking77(train: dict[str, Train], per_intent: int | None) -> list[I
 
 def measure_company(train: dict[str, Train]) -> list[IntentScore]:
     examples = load_examples(_COMPANY_INTENTS)
-    flows = load_rules(_COMPANY_INTENTS.with_name("rules.yaml"), _SURE, 0.0).by_intent
+    flows = load_rules(_COMPANY_INTENTS.with_name("rules.yaml"), _SURE, 0.0).intents
     rows = [json.loads(line) for line in _COMPANY_QUESTIONS.read_text("utf-8").splitlines() if line.strip()]
     scores = []
     for kind, make in train.items():

@@ -31,3 +31,23 @@ NOTHING_ASKED: dict[TurnKind, dict[Language, str]] = {  # to turns that ask noth
         "zh": "很抱歉给您带来不好的体验。请告诉我遇到了什么问题，或者转接人工客服。",
     },
 }
+ASK_AGAIN: dict[Language, str] = {  # before a question that was answered with what cannot be an answer
+    "en": "Sorry, I could not make use of that. ",
+    "zh": "抱歉，我没能识别您的回复。",
+}
+BACK_TO: dict[Language, str] = {  # before a question that waited while another one was answered
+    "en": "\n\nBack to your request: ",
+    "zh": "\n\n回到刚才的问题：",
+}
+CORRECTED: dict[Language, str] = {  # before the question that goes on
+    "en": "Noted: {value}. ",
+    "zh": "已更正为{value}。",
+}
+LEFT: dict[Language, str] = {  # a flow, at the customer's wish
+    "en": "All right, I have stopped there. I am here whenever you need anything else.",
+    "zh": "好的，已经停止办理。有其他需要随时找我。",
+}
+HANDED_OVER: dict[Language, str] = {
+    "en": "I will hand you over to a colleague who can help you with that.",
+    "zh": "我为您转接人工客服，由同事来帮您处理。",
+}

@@ -12,18 +12,22 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import structlog
 
 from deployments.answering.cache_policy import CACHEABLE_PATHS, contradicts
+from deployments.answering.conversation import Conversation
+from deployments.answering.customer_flow import CustomerFlow
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
+from deployments.answering.flows import Move, Question, Saying, Searching
 from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
-from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, NOTHING_ASKED, QUOTED
+from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, BACK_TO, HANDED_OVER, NOTHING_ASKED, QUOTED
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
-from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Tier
-from deployments.answering.query import build_query
-from deployments.answering.rules import Reply, Rule, Rules
+from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
+from deployments.answering.query import asked_instead, build_query, without_last_answer
+from deployments.answering.rules import Reply, Rules
 from deployments.answering.types import (
     AnswerEvent,
     Button,
@@ -45,7 +49,7 @@ from deployments.answering.types import (
 )
 from deployments.answering.words import coverage, words
 from deployments.settings import AppSettings, Language, RetrieverSettings
-from models.protocols import OUT_OF_SCOPE, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import OUT_OF_SCOPE, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -64,6 +68,8 @@ class Pipeline:
         cache: SemanticCache | None,
         tiers: Sequence[Tier],
         rules: Rules,
+        sessions: Sessions | None = None,
+        tools: ToolCaller | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
@@ -71,9 +77,15 @@ class Pipeline:
         self.retriever = retriever
         self.cache = cache
         self.tiers: dict[str, Tier] = {tier.settings.name: tier for tier in tiers}
-        self.rules = rules
+        self.sessions = sessions
+        self.tools = tools
         self.now_s = now_s
-        self.policy_version = _policy_version(settings, rules)
+        self.use_rules(rules)
+
+    def use_rules(self, rules: Rules) -> None:
+        """From the next turn on; the running ones end with the rules that they began with."""
+        self.rules = rules
+        self.policy_version = _policy_version(self.settings, rules)
 
     async def check(self, request: ChatRequest) -> str:
         """The knowledge version that the turn will use. Raises `CallerError`s, before a turn begins."""
@@ -105,21 +117,53 @@ class Turn:
         self._record = record
         self._query: Query = build_query(request)
         self._scope = self._scope_of(version)
+        self._conversation = Conversation(pipeline.sessions, request)
         self._started = time.perf_counter()
         record.language, record.knowledge_version = self._query.language, version
 
     async def at_once(self) -> list[AnswerEvent] | None:
         """The whole answer to a question whose answer is stored."""
+        if not self._conversation.is_fresh:  # what was said and asked before comes first
+            return None
         hit = await self._look_exact()
-        return None if hit is None else self._give_cached("exact_cache", hit)
+        if hit is None:
+            return None
+        answer = self._give_cached("exact_cache", hit)
+        self._conversation.keep_first(self._record.answer, self._query.language)
+        return answer
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
-        query = self._query
-        understanding = await self._understand()
-        if (match := self._match_rule(understanding)) is not None:
-            for event in self._give_rule(*match):
+        await self._join_conversation()
+        try:
+            async with aclosing(self._walk()) as walk:
+                async for event in walk:
+                    if isinstance(event, Done):
+                        async for last in self._close_conversation(event):
+                            yield last
+                    else:
+                        yield event
+        finally:
+            await self._leave_conversation()
+
+    async def _walk(self) -> AsyncGenerator[AnswerEvent, None]:
+        move = await self._resume_flow()
+        understanding: Understanding | None = None
+        if move is None:
+            if not self._conversation.is_fresh and (hit := await self._look_exact()) is not None:
+                for event in self._give_cached("exact_cache", hit):
+                    yield event
+                return
+            understanding = await self._understand()
+            move = await self._match_rule(understanding)
+        if isinstance(move, Searching):
+            asked, self._query = self._query, asked_instead(self._query, move.question)
+            if understanding is None or self._query is not asked:
+                understanding = await self._understand()
+        elif move is not None:
+            for event in self._give_move(move):
                 yield event
             return
+        query = self._query
         if query.kind != "question" and self._request.model is None:
             for event in self._give_phrase():
                 yield event
@@ -148,6 +192,51 @@ class Turn:
         async with aclosing(self._generate(chunks, understanding)) as generated:
             async for event in generated:
                 yield event
+
+    # --- the conversation ---
+
+    async def _join_conversation(self) -> None:
+        p, limits = self._p, self._p.settings.sessions
+        try:
+            await self._timed("session", self._conversation.join(limits.wait_s), limits.wait_s + limits.timeout_s)
+        except DependencyError as error:
+            busy = isinstance(error, DeadlineExceededError)
+            self._degrade("sessions:busy" if busy else "sessions:down", error)
+        self._request = self._conversation.request
+        self._read(self._request.messages)
+        self._flow = CustomerFlow(p.rules, p.tools, self._request, self._conversation.session, self._now())
+
+    async def _close_conversation(self, done: Done) -> AsyncIterator[AnswerEvent]:
+        """The question that waited, the session for the next turn, and the end."""
+        language = self._query.language
+        if (question := self._flow.question_again(language)) is not None:
+            yield self._delta(f"{BACK_TO[language]}{question.text}")
+            done = replace(done, buttons=(*done.buttons, *question.buttons))
+        answer = self._record.answer
+        session = self._conversation.session.after(self._request.text.strip(), answer, language)
+        session = replace(session, flow=self._flow.state, kept=self._flow.kept)
+        try:
+            await self._timed("session", self._conversation.keep(session, answer), self._p.settings.sessions.timeout_s)
+        except DependencyError as error:
+            self._degrade("sessions:down", error)
+        self._record.duration_ms = self.elapsed_ms()
+        yield replace(done, duration_ms=self._record.duration_ms, degraded=tuple(self._record.degraded))
+
+    async def _leave_conversation(self) -> None:
+        try:
+            async with asyncio.timeout(self._p.settings.sessions.timeout_s):
+                await self._conversation.leave()
+        except (TimeoutError, DependencyError) as error:  # its hold ends by itself
+            log.warning("conversation_not_left", request_id=self._request.request_id, exc_info=error)
+
+    def _read(self, messages: tuple[ChatMessage, ...]) -> None:
+        """What the turn asks, with these messages as its history."""
+        query = build_query(replace(self._request, messages=messages), self._conversation.session.language)
+        self._query, self._scope = query, replace(self._scope, language=query.language)
+        self._record.language = query.language
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._p.now_s(), UTC)
 
     # --- steps that look ---
 
@@ -213,12 +302,32 @@ class Turn:
 
     # --- decisions ---
 
-    def _match_rule(self, understanding: Understanding | None) -> tuple[Rule, Reply] | None:
-        p, request = self._p, self._request
-        speaks_here = request.collection in p.settings.intents.collections
-        if understanding is None or request.model is not None or not speaks_here or not self._query.is_standalone:
+    async def _resume_flow(self) -> Move | None:
+        if not self._has_rules:
             return None
-        return p.rules.match(understanding.prediction, self._query.language)
+        move = await self._moved(self._flow.resume(self._query.language))
+        if move is None and self._flow.is_aside:  # our question, which it does not answer, does not explain it either
+            self._read(without_last_answer(self._request.messages))
+        return move
+
+    async def _match_rule(self, understanding: Understanding | None) -> Move | None:
+        if not self._has_rules:
+            return None
+        prediction = understanding.prediction if understanding is not None and self._query.is_standalone else None
+        return await self._moved(self._flow.begin(prediction, self._query.language))
+
+    async def _moved(self, move: Awaitable[Move | None]) -> Move | None:
+        """Where a tool fails, a person goes on."""
+        try:
+            return await self._timed("flow", move, self._p.settings.deadlines.tools_s)
+        except DependencyError as error:
+            self._degrade("tools:down", error)
+            return Saying(self._flow.rule, None, Reply(HANDED_OVER[self._query.language]), "a tool failed")
+
+    @property
+    def _has_rules(self) -> bool:
+        request = self._request
+        return request.model is None and request.collection in self._p.settings.intents.collections
 
     def _match_faq(self, evidence: Evidence) -> RetrievedChunk | None:
         """The curated pair whose question is this question, beyond reasonable doubt."""
@@ -267,17 +376,19 @@ class Turn:
         cited = [self._cited(citation) for citation in answer.citations]
         return [begin, delta, *cited, self._done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)]
 
-    def _give_rule(self, rule: Rule, reply: Reply) -> list[AnswerEvent]:
-        path: Path = "handoff" if rule.handoff_reason else "rule"
-        confidence = f"{self._record.intent_confidence:.2f}"
-        begin = self._begin(path, f"rule {rule.name}: intent {rule.intent} with confidence {confidence}")
-        delta = self._delta(reply.text)
+    def _give_move(self, move: Question | Saying) -> list[AnswerEvent]:
+        """What a rule says, or asks."""
+        record = self._record
+        why = f"intent {record.intent} with confidence {record.intent_confidence:.2f}" if record.intent else "goes on"
+        if isinstance(move, Question):
+            begin = self._begin("rule", f"rule {move.state.rule}: {why}, asks for {move.state.asked}")
+            delta = self._delta(move.text)
+            return [begin, delta, replace(self._done(GenerationEnd("stop", 0, 0), grounded=True), buttons=move.buttons)]
+        begin = self._begin("handoff" if move.handoff_reason else "rule", f"rule {move.rule}: {why}")
+        delta = self._delta(move.reply.text)
         done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
-        return [
-            begin,
-            delta,
-            replace(done, buttons=reply.buttons, links=reply.links, handoff_reason=rule.handoff_reason),
-        ]
+        reply, reason = move.reply, move.handoff_reason
+        return [begin, delta, replace(done, buttons=reply.buttons, links=reply.links, handoff_reason=reason)]
 
     def _give_phrase(self) -> list[AnswerEvent]:
         """A turn that asks nothing needs no knowledge; a flow of the company's own for it came before."""

@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
     AnswerEvent,
     CachedAnswer,
@@ -63,6 +64,54 @@ class SemanticCache(Protocol):
 
     async def evict(self, scope: CacheScope, answer_id: str) -> bool:
         """True when there was such an entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A conversation that one turn holds: the turns that come meanwhile wait."""
+
+    key: SessionKey
+    ticket: str
+    session: Session
+
+
+class Sessions(Protocol):
+    """Errors of the store behind it are raised; the pipeline goes on with what the request says."""
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        """Holds the conversation, once the turns that came before are over: in the order in which they came.
+
+        Raises `DeadlineExceededError` when that takes longer than `wait_s`.
+        """
+
+    async def end(self, held: Held, session: Session | None) -> None:
+        """Stores (None: nothing), and lets the next turn go on.
+
+        Raises `RoomUnavailableError`, and has stored nothing, where the hold was lost meanwhile: another turn may have
+        gone on.
+        """
+
+    async def load(self, key: SessionKey) -> Session | None:
+        """Without holding it."""
+
+    async def store(self, key: SessionKey, session: Session) -> None:
+        """Of a conversation that nobody else can be in."""
+
+    def store_soon(self, key: SessionKey, session: Session) -> None:
+        """Of a conversation that has none yet: within moments, off the customer's clock.
+
+        What cannot be stored is logged.
+        """
+
+
+class ToolCaller(Protocol):
+    """Functions of the company's that a flow may call."""
+
+    @property
+    def names(self) -> frozenset[str]: ...
+
+    async def call(self, principal: Principal, tool: str, arguments: Mapping[str, str]) -> Mapping[str, str]:
+        """The result's fields as texts, which are data. Raises `DependencyError`s."""
 
 
 class TurnLog(Protocol):

@@ -208,7 +208,7 @@ def _clocks(text: str) -> str:
         return f" ⟦{int(m[4])}.{int(m[5])}:clock⟧ "
 
     def chinese(m: re.Match[str]) -> str:
-        hour = int(m[2]) if m[2].isdigit() else _chinese(m[2])
+        hour = int(m[2]) if m[2].isdigit() else chinese_number(m[2])
         if m[1] in ("下午", "晚上", "傍晚") and hour < 12:
             hour += 12
         minute = {"半": 30, "一刻": 15}.get(
@@ -220,8 +220,8 @@ def _clocks(text: str) -> str:
 
 
 def _month_day(m: re.Match[str]) -> str:
-    month = int(m[1]) if m[1].isdigit() else _chinese(m[1])
-    day = "" if m[2] is None else f"⟦{int(m[2]) if m[2].isdigit() else _chinese(m[2])}:⟧"
+    month = int(m[1]) if m[1].isdigit() else chinese_number(m[1])
+    day = "" if m[2] is None else f"⟦{int(m[2]) if m[2].isdigit() else chinese_number(m[2])}:⟧"
     return f"⟦{month}:month-name⟧{day}"
 
 
@@ -240,7 +240,7 @@ def _run_zh(m: re.Match[str]) -> str:
         return m[0]  # "5万": the digits in front of it count
     if m[0] == "半":
         return "0.5" if re.match(r"个?(?:小时|钟头|月|年|天|日|价)", m.string[m.end() :]) else m[0]
-    return str(_chinese(m[0]))
+    return str(chinese_number(m[0]))
 
 
 def _named(name: str) -> str:
@@ -259,7 +259,7 @@ def _named(name: str) -> str:
     return str(total + group)
 
 
-def _chinese(run: str) -> int:
+def chinese_number(run: str) -> int:
     """ "三百五" as 305 would be wrong: a last digit without a power counts tenths of the power before it."""
     if not any(c in _POWERS_ZH for c in run):
         return int("".join(str(_DIGITS_ZH[c]) for c in run))

@@ -1,117 +1,109 @@
-"""Preset flows: a confident intent is answered at once, in the customer's language. Pure, but for reading its file."""
+"""Rules: what a sure intent is answered with, at once or after a flow of questions. Pure; `rules_file` reads them."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from deployments.answering.conditions import Condition, Situation
+from deployments.answering.slots import Slot
 from deployments.answering.types import Button, Language, Link
 from models.protocols import OUT_OF_SCOPE, IntentPrediction
 
 
-class RulesError(ValueError):
-    """The rules file is not valid; the message names file and rule."""
-
-
 @dataclass(frozen=True, slots=True)
 class Reply:
+    """`{slot}` in its texts stands for the slot's value."""
+
     text: str
     buttons: tuple[Button, ...] = ()
     links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    name: str
-    intent: str
+class Ask:
+    """Asks for the slot, unless it is known, and goes on once it is."""
+
+    slot: str
+    when: Condition = field(default_factory=Condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Says something, and ends the flow; with a reason, a person goes on."""
+
     replies: Mapping[Language, Reply]
     handoff_reason: str = ""
+    when: Condition = field(default_factory=Condition)
+
+
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Its result's fields are values from then on: `{tool.field}`."""
+
+    tool: str
+    arguments: Mapping[str, str]  # parameter → text, in which `{slot}` stands for a value
+    when: Condition = field(default_factory=Condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Leaves the answer to the knowledge; without queries, to the question that began the flow."""
+
+    queries: Mapping[Language, str] = field(default_factory=dict)
+    when: Condition = field(default_factory=Condition)
+
+
+Step = Ask | Answer | CallTool | Retrieve
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    name: str
+    intents: tuple[str, ...]
+    steps: tuple[Step, ...]  # the last one always applies, and ends the flow
+    languages: frozenset[Language]  # that all its steps speak
+    when: Condition = field(default_factory=Condition)
+    confidence: float | None = None  # least calibrated probability of the intent; None: the intent's own threshold
+
+    @property
+    def asked_slots(self) -> list[str]:
+        return [step.slot for step in self.steps if isinstance(step, Ask)]
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """At most one rule an intent."""
-
-    by_intent: Mapping[str, Rule]
+    rules: Sequence[Rule]  # the first one that applies
+    slots: Mapping[str, Slot]
+    time_zone: ZoneInfo  # of what customers call "yesterday"
     fingerprint: str  # of the file, for cache scopes
-    confidence_threshold: float
+    confidence_threshold: float  # where neither the rule nor the intent has one of its own
     margin_threshold: float
 
-    def match(self, prediction: IntentPrediction, language: Language) -> tuple[Rule, Reply] | None:
-        """The rule that may answer, or None when the classifier is not sure enough or no rule speaks the language."""
-        sure = prediction.confidence >= self.confidence_threshold and prediction.margin >= self.margin_threshold
-        rule = self.by_intent.get(prediction.label) if sure and prediction.label != OUT_OF_SCOPE else None
-        reply = rule.replies.get(language) if rule else None
-        return (rule, reply) if rule and reply else None
+    @property
+    def intents(self) -> frozenset[str]:
+        return frozenset(intent for rule in self.rules for intent in rule.intents)
 
+    def named(self, name: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.name == name), None)
 
-class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    def match(self, prediction: IntentPrediction, situation: Callable[[Rule], Situation]) -> Rule | None:
+        """The rule that may answer, or None: the classifier is not sure enough, or none is for this situation.
 
+        situation: as it would be in a flow of the rule, with the values that the customer has given already.
+        """
+        if prediction.label == OUT_OF_SCOPE or prediction.margin < self.margin_threshold:
+            return None
+        for rule in self.rules:
+            least = self.confidence_threshold if rule.confidence is None else rule.confidence
+            if prediction.label not in rule.intents or prediction.confidence < least:
+                continue
+            here = situation(rule)
+            if here.language in rule.languages and rule.when.holds(here):
+                return rule
+        return None
 
-class _ButtonEntry(_File):
-    label: str = Field(min_length=1)
-    message: str = Field(min_length=1)
-
-
-class _LinkEntry(_File):
-    label: str = Field(min_length=1)
-    url: str = Field(pattern=r"^https?://")
-
-
-class _ReplyEntry(_File):
-    text: str = Field(min_length=1)
-    buttons: tuple[_ButtonEntry, ...] = ()
-    links: tuple[_LinkEntry, ...] = ()
-
-
-class _HandoffEntry(_File):
-    reason: str = Field(min_length=1)
-
-
-class _RuleEntry(_File):
-    name: str = Field(min_length=1)
-    intent: str = Field(min_length=1)
-    reply: dict[Language, _ReplyEntry] = Field(min_length=1)
-    handoff: _HandoffEntry | None = None
-
-
-class _RulesFile(_File):
-    rules: tuple[_RuleEntry, ...]
-
-
-def load_rules(path: Path, confidence_threshold: float, margin_threshold: float) -> Rules:
-    """Raises `RulesError` that says what to correct."""
-    try:
-        content = path.read_bytes()
-        entries = _RulesFile.model_validate(yaml.safe_load(content)).rules
-    except OSError as error:
-        raise RulesError(f"cannot read the rules file {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValidationError) as error:
-        raise RulesError(f"{path} is not a valid rules file: {error}") from error
-    by_intent: dict[str, Rule] = {}
-    for entry in entries:
-        if entry.intent in by_intent:
-            raise RulesError(
-                f"{path}: rules {by_intent[entry.intent].name} and {entry.name} share intent {entry.intent}"
-            )
-        by_intent[entry.intent] = _rule(entry)
-    return Rules(by_intent, hashlib.sha256(content).hexdigest()[:16], confidence_threshold, margin_threshold)
-
-
-def _rule(entry: _RuleEntry) -> Rule:
-    replies: dict[Any, Reply] = {
-        language: Reply(
-            text=reply.text.strip(),
-            buttons=tuple(Button(button.label, button.message) for button in reply.buttons),
-            links=tuple(Link(link.label, link.url) for link in reply.links),
-        )
-        for language, reply in entry.reply.items()
-    }
-    return Rule(entry.name, entry.intent, replies, entry.handoff.reason if entry.handoff else "")
+    def local(self, now: datetime) -> datetime:
+        return now.astimezone(self.time_zone)

@@ -37,6 +37,7 @@ class ChatRequest:
     request_id: str
     turn_id: str
     conversation_id: str
+    is_new_conversation: bool = False  # its id was made for this request: nobody has said anything under it
     language: Language | None = None  # the customer's wish; else detected
     model: str | None = None  # a tier's name, forces that tier; None or "raydesk" routes
     max_output_tokens: int | None = None

@@ -289,6 +289,7 @@ def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> C
         request_id=caller.request_id,
         turn_id=caller.turn_id,
         conversation_id=body.conversation_id or caller.new_conversation_id,
+        is_new_conversation=body.conversation_id is None,
         language=body.language,
     )
 
@@ -318,6 +319,7 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         request_id=caller.request_id,
         turn_id=caller.turn_id,
         conversation_id=metadata.conversation_id or caller.new_conversation_id,
+        is_new_conversation=metadata.conversation_id is None,
         model=_tier_of(body.model, settings),
         max_output_tokens=body.max_output_tokens,
         temperature=body.temperature or 0.0,

@@ -36,6 +36,7 @@ COMMAND_TIMEOUT_S = 120  # one that only asks
 # is late is what these tests are about.
 PATIENCE = {
     "RAYDESK_CACHE__TIMEOUT_S": "10",
+    "RAYDESK_SESSIONS__TIMEOUT_S": "10",
     "RAYDESK_DEADLINES__UNDERSTAND_S": "30",
     "RAYDESK_DEADLINES__SEARCH_S": "30",
 }

@@ -124,7 +124,7 @@ def test_operators_see_states_metrics_and_turns(desk: Desk) -> None:
     assert desk.get("/healthz").json() == {"status": "ok"}
     readiness = desk.readiness()
     assert readiness["ready"]
-    assert set(readiness["rooms"]) == {"intent_classifier", "retriever", "semantic_cache", "turn_log"}
+    assert set(readiness["rooms"]) == {"intent_classifier", "retriever", "semantic_cache", "sessions", "turn_log"}
     metrics = desk.get("/metrics").text
     assert re.search(r'raydesk_turns_total\{outcome="answered",path="(faq|exact_cache)"\} [1-9]', metrics)
     assert 'raydesk_up{part="turn_log"} 1.0' in metrics

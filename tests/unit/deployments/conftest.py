@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 
 from deployments.answering.pipeline import Pipeline
-from deployments.answering.rules import load_rules
+from deployments.answering.protocols import ToolCaller
+from deployments.answering.rules_file import load_rules
 from deployments.answering.types import AnswerEvent, ChatRequest, Principal, TurnRecord
 from deployments.fakes import InMemoryCache, InMemoryRetriever, InMemoryTurnLog
 from deployments.intent_classifier import IntentClassifier
@@ -88,7 +90,8 @@ class Shop:
             }
         )
         rules = tmp_path / "rules.yaml"
-        rules.write_text(RULES, encoding="utf-8")
+        rules.write_text(changes.get("rules", RULES), encoding="utf-8")
+        tools: ToolCaller | None = changes.get("tools")
         self.llm = changes.get("llm", ScriptedLLM("Standard delivery costs 4.95 euros."))
         self.tier = Tier(tier, self.llm)
         self.retriever = changes.get("retriever", InMemoryRetriever(embedder, CHUNKS))
@@ -102,13 +105,16 @@ class Shop:
                     self.settings.encoder,
                     self.settings.intents,
                     embedder=embedder,
-                    head=KeywordIntentHead(embedder, EXAMPLES, sharpness=20),
+                    head=KeywordIntentHead(embedder, EXAMPLES | changes.get("examples", {}), sharpness=20),
                 ),
             ),
             retriever=self.retriever,
             cache=self.cache,
             tiers=[self.tier],
-            rules=load_rules(rules, 0.9, 0.3),
+            rules=load_rules(rules, 0.9, 0.3, tools.names if tools else ()),
+            sessions=changes.get("sessions"),
+            tools=tools,
+            now_s=changes.get("now_s", time.time),
         )
 
     async def ready(self) -> Shop:

@@ -1,0 +1,218 @@
+"""The room of conversations between their turns, in Redis or Valkey. Knows no Ray.
+
+Two kinds of keys a conversation, in one slot of a cluster: its session, and the line of turns that want to hold it.
+The first of the line holds the conversation. Who waits and who holds gives signs of life; without them a place in the
+line is lost after `lease_s`, so that a replica that died stops nobody for longer. A script stores a session only for
+the turn that stands first, so that one which was taken for dead writes nothing over its successor's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+from uuid import uuid4
+
+import redis.asyncio as redis
+import structlog
+
+from deployments.answering.errors import DeadlineExceededError, RoomUnavailableError
+from deployments.answering.protocols import Held
+from deployments.answering.session import FlowState, Session, SessionKey
+from deployments.settings import SessionSettings
+from models.protocols import ChatMessage
+
+log = structlog.get_logger(__name__)
+
+KEY = "raydesk:session:"
+SOON_S = 0.005  # that `store_soon` waits for others to write with
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.1  # between looks at the line
+
+# KEYS: line (a list of tickets), signs (ticket → Unix ms of its last one), session. ARGV: ticket, lease ms, may enter.
+# Enters the line unless it stands there, gives a sign of life, and drops from the front who gave none. Who has held
+# the conversation must not enter again: what it knows is old.
+# Returns whether the ticket stands first, and the session if so.
+_LINE_UP = """
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local lease = tonumber(ARGV[2])
+if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then
+  if ARGV[3] == '0' then return {0, false} end
+  redis.call('RPUSH', KEYS[1], ARGV[1])
+end
+redis.call('HSET', KEYS[2], ARGV[1], now)
+while true do
+  local first = redis.call('LINDEX', KEYS[1], 0)
+  local sign = tonumber(redis.call('HGET', KEYS[2], first) or 0)
+  if first == ARGV[1] or now - sign <= lease then break end
+  redis.call('LPOP', KEYS[1])
+  redis.call('HDEL', KEYS[2], first)
+end
+redis.call('PEXPIRE', KEYS[1], lease * 4)
+redis.call('PEXPIRE', KEYS[2], lease * 4)
+if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return {0, false} end
+return {1, redis.call('GET', KEYS[3])}
+"""
+# ARGV: ticket, session ("" keeps what is there), time to live in s. Leaves the line; returns 1 if the ticket held.
+_LEAVE = """
+local held = redis.call('LINDEX', KEYS[1], 0) == ARGV[1]
+if held and ARGV[2] ~= '' then redis.call('SET', KEYS[3], ARGV[2], 'EX', ARGV[3]) end
+redis.call('LREM', KEYS[1], 1, ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+return held and 1 or 0
+"""
+
+
+class Sessions:
+    def __init__(
+        self, settings: SessionSettings, url: str, *, new_ticket: Callable[[], str] = lambda: uuid4().hex
+    ) -> None:
+        self._settings = settings
+        self._new_ticket = new_ticket
+        self._redis: Any = redis.from_url(  # its stubs cannot say that answers are bytes
+            url, socket_timeout=5, socket_connect_timeout=2
+        )
+        self._line_up = self._redis.register_script(_LINE_UP)
+        self._leave = self._redis.register_script(_LEAVE)
+        self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life
+        self._soon: dict[str, bytes] = {}  # key in the store → session, on its way
+        self._writing: dict[str, bytes] = {}
+        self._writer: asyncio.Task[None] | None = None
+
+    async def ping(self) -> None:
+        """Raises `RoomUnavailableError` when the store does not answer."""
+        await self._answered(self._redis.ping())
+
+    async def stop(self) -> None:
+        for task in self._signs.values():
+            task.cancel()
+        await asyncio.gather(*self._signs.values(), *([self._writer] if self._writer else []), return_exceptions=True)
+        await self._redis.aclose()
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        ticket = self._new_ticket()
+        await self._write_first(key)
+        try:
+            async with asyncio.timeout(wait_s):
+                stored = await self._first(key, ticket)
+        except TimeoutError as error:
+            await self._give_up(key, ticket)
+            raise DeadlineExceededError(f"the turn before lasts longer than {wait_s:g} s") from error
+        except asyncio.CancelledError:  # the customer has left
+            await self._give_up(key, ticket)
+            raise
+        self._signs[ticket] = asyncio.create_task(self._give_signs(key, ticket))
+        return Held(key, ticket, Session() if stored is None else _decode(stored))
+
+    async def end(self, held: Held, session: Session | None) -> None:
+        signs = self._signs.pop(held.ticket, None)
+        if signs is not None:
+            signs.cancel()
+        entry = b"" if session is None else self._encode(session)
+        arguments: list[str | bytes | int] = [held.ticket, entry, self._settings.ttl_s]
+        if not await self._answered(self._leave(keys=_keys(held.key), args=arguments)) and session is not None:
+            raise RoomUnavailableError("another turn has taken over the conversation")
+
+    async def load(self, key: SessionKey) -> Session | None:
+        await self._write_first(key)
+        stored = await self._answered(self._redis.get(_keys(key)[2]))
+        return None if stored is None else _decode(stored)
+
+    async def store(self, key: SessionKey, session: Session) -> None:
+        await self._answered(self._redis.set(_keys(key)[2], self._encode(session), ex=self._settings.ttl_s))
+
+    def store_soon(self, key: SessionKey, session: Session) -> None:
+        self._soon[_keys(key)[2]] = self._encode(session)
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write_soon(), context=contextvars.Context())
+
+    async def _write_soon(self) -> None:
+        """A busy moment's sessions in one round trip. One that is late overwrites no later turn's."""
+        while self._soon:
+            await asyncio.sleep(SOON_S)
+            self._writing, self._soon = self._soon, {}
+            pipe = self._redis.pipeline(transaction=False)
+            for name, entry in self._writing.items():
+                pipe.set(name, entry, ex=self._settings.ttl_s, nx=True)
+            try:
+                await self._answered(pipe.execute())
+            except RoomUnavailableError as error:
+                log.warning("sessions_not_stored", sessions=len(self._writing), error=str(error)[:300])
+            self._writing = {}
+
+    async def _write_first(self, key: SessionKey) -> None:
+        """What this conversation's turn before left on its way."""
+        name = _keys(key)[2]
+        if (name in self._soon or name in self._writing) and self._writer is not None:
+            await asyncio.wait([self._writer])
+
+    async def _first(self, key: SessionKey, ticket: str) -> bytes | None:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            is_first, stored = await self._sign(key, ticket, may_enter=True)
+            if is_first:
+                return stored
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    async def _sign(self, key: SessionKey, ticket: str, *, may_enter: bool) -> tuple[bool, bytes | None]:
+        arguments: list[str | int] = [ticket, int(self._settings.lease_s * 1000), int(may_enter)]
+        is_first, stored = await self._answered(self._line_up(keys=_keys(key), args=arguments))
+        return bool(is_first), stored
+
+    async def _give_signs(self, key: SessionKey, ticket: str) -> None:
+        while True:
+            await asyncio.sleep(self._settings.lease_s / 4)
+            try:
+                await self._sign(key, ticket, may_enter=False)
+            except RoomUnavailableError:
+                continue  # it may be back before the lease is over; `end` finds out whether it was
+
+    async def _give_up(self, key: SessionKey, ticket: str) -> None:
+        try:
+            await self._answered(self._leave(keys=_keys(key), args=[ticket, b"", 1]))
+        except RoomUnavailableError:
+            return  # its place is lost without a sign of life
+
+    async def _answered(self, call: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await call
+        except (redis.RedisError, OSError) as error:  # a TimeoutError is an OSError
+            raise RoomUnavailableError(f"the store of sessions does not answer: {error}") from error
+
+    def _encode(self, session: Session) -> bytes:
+        """Within the limits: the oldest turns go first, and a flow only where it alone is too much."""
+        limits = self._settings
+        turns = min(limits.max_turns, len(session.messages) // 2)
+        while turns >= 0:
+            entry = _encode(session.bounded(turns, limits.max_bytes // 4))
+            if len(entry) <= limits.max_bytes:
+                return entry
+            turns -= 1
+        log.warning("session_too_large", bytes=len(entry), max_bytes=limits.max_bytes)
+        return _encode(Session(language=session.language))
+
+
+def _keys(key: SessionKey) -> list[str]:
+    tag = f"{{{hashlib.sha256(key.text().encode('utf-8', 'surrogatepass')).hexdigest()}}}"  # one slot of a cluster
+    return [f"{KEY}line:{tag}", f"{KEY}signs:{tag}", f"{KEY}{tag}"]
+
+
+def _encode(session: Session) -> bytes:
+    return json.dumps(asdict(session), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _decode(entry: bytes) -> Session:
+    content = json.loads(entry)
+    flow = content["flow"]
+    return Session(
+        messages=tuple(ChatMessage(**message) for message in content["messages"]),
+        language=content["language"],
+        flow=None if flow is None else FlowState(**flow),
+        kept=content["kept"],
+    )
