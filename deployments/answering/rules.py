@@ -12,6 +12,8 @@ from deployments.answering.slots import Slot
 from deployments.answering.types import Button, Language, Link
 from models.protocols import OUT_OF_SCOPE, IntentPrediction
 
+UTC = ZoneInfo("UTC")
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -75,12 +77,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    rules: Sequence[Rule]  # the first one that applies
-    slots: Mapping[str, Slot]
-    time_zone: ZoneInfo  # of what customers call "yesterday"
-    fingerprint: str  # of the file, for cache scopes
-    confidence_threshold: float  # where neither the rule nor the intent has one of its own
-    margin_threshold: float
+    """Without any, every question is for the knowledge."""
+
+    rules: Sequence[Rule] = ()  # the first one that applies
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    time_zone: ZoneInfo = UTC  # of what customers call "yesterday"
+    fingerprint: str = ""  # of the file, for cache scopes
+    confidence_threshold: float = 1.0  # where neither the rule nor the intent has one of its own
+    margin_threshold: float = 0.0
 
     @property
     def intents(self) -> frozenset[str]:

@@ -168,7 +168,7 @@ class Replay:
             retriever=retriever,
             cache=cache,
             tiers=(),
-            rules=Rules({}, "", 1.0, 1.0),
+            rules=Rules(),
             now_s=lambda: self._now_s,
         )
         try:
