@@ -40,7 +40,7 @@ def build_app(settings: AppSettings) -> serve.Application:
         apart["intent_classifier"] = (IntentClassifier, settings.intents, (settings.encoder, settings.intents))
     if settings.retriever.placement == "deployment":
         for name, shard in _shards(settings).items():
-            arguments = (settings.knowledge, settings.encoder, shard, settings.retriever.reranker)
+            arguments = (settings.knowledge, settings.encoder, shard, settings.retriever.reranker, _first(settings))
             apart[name] = (Retriever, settings.retriever, arguments)
     if settings.cache.enabled and settings.cache.placement == "deployment":
         apart["semantic_cache"] = (SemanticCache, settings.cache, (settings.cache,))
@@ -127,9 +127,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         stop.append(retriever.stop)
     else:
         look["retriever"] = retriever.ping
-    start["retriever"] = partial(
-        retriever.warm_up, settings.auth.loopback_tenant, settings.knowledge.default_collection
-    )
+    start["retriever"] = partial(retriever.warm_up, *_first(settings))
     cache: Any = None
     if settings.cache.enabled:
         cache = _remote(RemoteCache, handles, "semantic_cache", settings.cache.timeout_s)
@@ -147,6 +145,11 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     look["turn_log"] = turn_log.ping
     tiers = [Tier(tier, tier_llm(settings.app_name, tier.name)) for tier in settings.tiers]
     return Rooms(classifier, retriever, cache, turn_log, tiers, sessions=sessions, start=start, look=look, stop=stop)
+
+
+def _first(settings: AppSettings) -> tuple[str, str]:
+    """Tenant and collection that are there before the first customer asks."""
+    return settings.auth.loopback_tenant, settings.knowledge.default_collection
 
 
 def _remote(kind: Any, handles: Handles, name: str, timeout_s: float) -> Any:

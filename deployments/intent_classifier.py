@@ -37,11 +37,18 @@ class IntentClassifier:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")  # the model uses its own threads
         self._waiting: deque[tuple[str, asyncio.Future[Understanding]]] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._is_warm = False
 
     async def warm_up(self) -> None:
         """The first pass is slow: it allocates. Done before the room says that it is ready."""
         for text in ("warm up", "你好，请问怎么退货？"):
             await self.understand(text)
+        self._is_warm = True
+
+    async def check_health(self) -> None:
+        """Serve asks each replica, before it gives it work and ever again: so a new one is warm, too."""
+        if not self._is_warm:
+            await self.warm_up()
 
     async def understand(self, text: str) -> Understanding:
         if len(self._waiting) >= MAX_WAITING:

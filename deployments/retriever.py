@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -33,6 +34,7 @@ _Key = tuple[str, str]  # tenant, collection
 
 RETRY_S = 30.0  # a version that could not be read is tried again after this pause
 KEEP_BEFORE_S = 60.0  # for questions that began before a swap, in a shard that is ahead of the others
+SIDE_BY_SIDE = 100_000  # chunks: of fewer, a search takes less than it does to wake another thread and wait for it
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
 
 
@@ -63,19 +65,26 @@ class Retriever:
         encoder: EncoderSettings,
         shard: Shard = WHOLE,
         reranker: RerankerSettings | None = None,
+        first: tuple[str, str] | None = None,
         *,
         embedder_identity: str | None = None,
         reranker_recipe: RerankerRecipe | None = None,
         today: Callable[[], date] = lambda: datetime.now(UTC).date(),
         threads: int = 2,
     ) -> None:
-        """shard: which part of every collection is held here, beside others that hold the rest."""
+        """shard: which part of every collection is held here, beside others that hold the rest.
+
+        first: tenant and collection that Serve opens in every replica before it gives it work.
+        """
+        self._first = first
+        self._is_warm = first is None
         self._shard = shard
         self._store = KnowledgeStore(settings.root, Path(settings.copies), device=settings.index_device)
         self._poll_interval_s = settings.poll_interval_s
         self._embedder_identity = embedder_identity or encoder_config(encoder).identity()
         self._today = today
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="retriever")
+        self._words = ThreadPoolExecutor(threads, thread_name_prefix="retriever-words")
         reranker = reranker or RerankerSettings()
         recipe = reranker_recipe or reranker_config(reranker)
         self._reranking = Reranking(reranker, recipe, self._executor) if recipe else None
@@ -96,6 +105,19 @@ class Retriever:
         except UnknownCollectionError:
             log.warning("no_such_collection_yet", tenant=tenant, collection=collection)
 
+    async def check_health(self) -> None:
+        """Serve asks each replica, before it gives it work and ever again: so a new one is warm, too.
+
+        A replica that cannot read the knowledge is healthy: another one in its place could not, either.
+        """
+        if self._is_warm or self._first is None:
+            return
+        try:
+            await self.warm_up(*self._first)
+        except RoomUnavailableError as error:
+            log.warning("retriever_not_warm", error=str(error)[:300])
+        self._is_warm = True
+
     async def ping(self) -> None:
         """Answers when this room is up."""
 
@@ -104,6 +126,7 @@ class Retriever:
         self._stop.set()
         await asyncio.to_thread(self._watcher.join)
         self._executor.shutdown(wait=False)
+        self._words.shutdown(wait=False)
 
     async def version(self, principal: Principal, collection: str) -> str:
         held = self._open.get((principal.tenant, collection))
@@ -238,9 +261,12 @@ class Retriever:
         if version_id is not None and version_id != version.id:
             version = self._version_before((principal.tenant, collection), version_id)
         seen_by = (principal.audiences, self._today(), language)
-        lexical = version.search_lexical(text, POOL, *seen_by)
+        by_words = partial(version.search_lexical, text, POOL, *seen_by)
+        is_long = embedding is not None and version.chunk_count >= SIDE_BY_SIDE
+        beside = self._words.submit(by_words) if is_long else None
         dense = [] if embedding is None else version.search_dense(embedding, POOL, *seen_by)
         pairs = [] if embedding is None else version.search_questions(embedding, PAIRS, *seen_by)
+        lexical = by_words() if beside is None else beside.result()
         return Candidates(version.id, tuple(dense), tuple(lexical), tuple(pairs))
 
     def _version_before(self, key: _Key, version_id: str) -> KnowledgeVersion:

@@ -74,8 +74,13 @@ OwnHosts = Annotated[
     list[str] | None,
     typer.Option("--own-host", help="A host of the company: its address may be private. May be repeated."),
 ]
+FileTime = Annotated[
+    int, typer.Option("--file-time-s", min=1, help="Seconds to read a page, or a document, of a file in, at most.")
+]
+FileMemory = Annotated[int, typer.Option("--file-memory-mb", min=256, help="Memory to read a file in, at most.")]
 MaxPages = Annotated[int, typer.Option("--max-pages", min=1, help="Web pages fetched in one run, at most.")]
 _MAX_PAGES = WebLimits().max_pages
+_FILE_TIME_S, _FILE_MEMORY_MB = Limits().time_s, Limits().memory_bytes // 1_000_000
 _BATCH_WORKERS = 6
 Collection = Annotated[str, typer.Option("--collection", "-c", help="Name of the collection.", show_default=False)]
 Tenant = Annotated[str, typer.Option("--tenant", help="Whose knowledge it is.")]
@@ -128,6 +133,8 @@ def apply(
     ] = 0.2,
     own_hosts: OwnHosts = None,
     max_pages: MaxPages = _MAX_PAGES,
+    file_time_s: FileTime = _FILE_TIME_S,
+    file_memory_mb: FileMemory = _FILE_MEMORY_MB,
 ) -> None:
     """Publish what SOURCE… hold as the collection, in place of what earlier runs brought.
 
@@ -169,7 +176,7 @@ def apply(
                 collection=collection,
                 encoder=config.located(),
                 parts=_parts(settings),
-                limits=_read_limits(own_hosts, max_pages),
+                limits=_read_limits(own_hosts, max_pages, file_time_s, file_memory_mb),
                 max_reject_share=max_reject_share,
                 concurrency=concurrency or (1 if gpus else min(os.cpu_count() or 1, _MAX_EMBEDDERS)),
                 gpus_per_embedder=gpus,
@@ -196,6 +203,8 @@ def plan(
     ] = None,
     own_hosts: OwnHosts = None,
     max_pages: MaxPages = _MAX_PAGES,
+    file_time_s: FileTime = _FILE_TIME_S,
+    file_memory_mb: FileMemory = _FILE_MEMORY_MB,
 ) -> None:
     """Show what `apply` with the same SOURCE… would change, and how long it would take. Changes nothing.
 
@@ -214,7 +223,7 @@ def plan(
                 tenant=tenant,
                 collection=collection,
                 encoder=config.located(),
-                limits=_read_limits(own_hosts, max_pages),
+                limits=_read_limits(own_hosts, max_pages, file_time_s, file_memory_mb),
                 progress=stages.tell,
             )
     _show(plan_as_table(made))
@@ -473,8 +482,16 @@ def _named_sources(sources: list[str] | None, urls: list[Path] | None) -> list[s
     return named
 
 
-def _read_limits(own_hosts: list[str] | None, max_pages: int) -> ReadLimits:
-    return ReadLimits(web=WebLimits(own_hosts=frozenset(host.lower() for host in own_hosts or ()), max_pages=max_pages))
+def _read_limits(own_hosts: list[str] | None, max_pages: int, file_time_s: int, file_memory_mb: int) -> ReadLimits:
+    usual = Limits()
+    file = replace(
+        usual,
+        time_s=file_time_s,
+        total_s=max(usual.total_s, file_time_s),
+        memory_bytes=file_memory_mb * 1_000_000,
+    )
+    own = frozenset(host.lower() for host in own_hosts or ())
+    return ReadLimits(file, WebLimits(own_hosts=own, max_pages=max_pages))
 
 
 def _parsed(paths: list[Path], name: str | None) -> Parsed:

@@ -152,7 +152,7 @@ class IsolatedParser:
 
     def _cause_of_death(self, status: int) -> str:
         if status in _TIMED_OUT:
-            return f"took longer than {self._limits.time_s} s to read: split it, or save it in another format"
+            return f"took longer than {self._limits.time_s} s to read: split it, or give it more (--file-time-s)"
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         memory_mb = self._limits.memory_bytes // 1_000_000
         return (
@@ -222,7 +222,9 @@ def _read(file: dict[str, str], limits: Limits) -> Iterator[dict[str, Any]]:
     except ParseError as error:
         reason = str(error)
     except MemoryError:
-        reason, is_sound = f"needs more than {limits.memory_bytes // 1_000_000} MB of memory to read: split it", False
+        memory_mb = limits.memory_bytes // 1_000_000
+        reason = f"needs more than {memory_mb} MB of memory to read: split it, or give it more (--file-memory-mb)"
+        is_sound = False
     except RecursionError:
         reason = "is nested too deep to be read: simplify it"
     except Exception as error:  # a parser's bug is that file's fate, and no other's; the report says which it was

@@ -26,7 +26,7 @@ from ingestion.errors import CorruptVersionError, StoreError
 from ingestion.lexical_index import LexicalIndex, build_lexical_index, searchable_text
 from models.protocols import Vectors
 
-INDEX_FORMAT = 2  # raised when indexes are made in another way from the same chunks: words cut differently, say
+INDEX_FORMAT = 3  # raised when indexes are made in another way from the same chunks: words cut differently, say
 CHUNKS_FILE = "chunks.parquet"
 _DENSE_FILE, _QUESTIONS_FILE, _LEXICAL_FOLDER = "dense.faiss", "questions.faiss", "lexical"
 CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))

@@ -63,11 +63,8 @@ class KnowledgeVersion:
         self.embedder_identity = embedder_identity
         self.dim = dim
         self.parts = tuple(parts)
+        self.chunk_count = sum(part.live_count for part in parts)
         self._visible = lru_cache(maxsize=64)(self._look_up_visible)
-
-    @property
-    def chunk_count(self) -> int:
-        return sum(part.live_count for part in self.parts)
 
     @property
     def segments(self) -> Mapping[str, Segment]:

@@ -92,6 +92,36 @@ async def test_copies_are_one_result(retriever: Retriever, tmp_path: Path) -> No
     assert others == ["numbers"]
 
 
+async def test_searches_side_by_side_find_the_same(
+    retriever: Retriever, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path, RETURNS, NUMBERS, CHINESE)
+    one_after_another = await ids(retriever, "returns 4711", "en")
+    monkeypatch.setattr("deployments.retriever.SIDE_BY_SIDE", 0)
+    assert await ids(retriever, "returns 4711", "en") == one_after_another != []
+
+
+async def test_a_replica_is_warm_before_it_gets_work(tmp_path: Path) -> None:
+    room = Retriever(
+        KnowledgeSettings(root=str(tmp_path)), EncoderSettings(), first=("demo", "help"),
+        embedder_identity=EMBEDDER.identity,
+    )  # fmt: skip
+    publish(tmp_path, RETURNS)
+    await room.check_health()
+    (tmp_path / "demo" / "help" / "CURRENT").unlink()  # whoever opens it now comes too late
+    assert await ids(room, "returns", "en") == ["returns"]
+    await room.stop()
+
+
+async def test_a_replica_without_readable_knowledge_is_healthy(tmp_path: Path) -> None:
+    room = Retriever(
+        KnowledgeSettings(root=str(tmp_path)), EncoderSettings(), first=("demo", "help"), embedder_identity="another"
+    )
+    publish(tmp_path, RETURNS)
+    await room.check_health()
+    await room.stop()
+
+
 async def test_where_nothing_is_in_the_language_of_the_question_everything_is_searched(
     retriever: Retriever, tmp_path: Path
 ) -> None:

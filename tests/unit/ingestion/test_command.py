@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from ingestion.__main__ import _encoder, _root, app
+from ingestion.__main__ import _encoder, _read_limits, _root, app
 from ingestion.chunk import Chunk
 from ingestion.store import Changes, KnowledgeStore
 from models.embedder import EncoderConfig
@@ -27,6 +27,12 @@ def test_options_win_over_settings_and_settings_over_defaults(tmp_path: Path) ->
     assert _encoder(settings, given) == EncoderConfig(model="m", precision="fp32", threads=2)
     assert _root(settings, None) == "/data"
     assert _root(settings, "/other") == "/other"
+
+
+def test_limits_of_files_and_of_the_web_are_what_was_given() -> None:
+    limits = _read_limits(["Help.example"], 7, 3000, 512)
+    assert (limits.file.time_s, limits.file.total_s, limits.file.memory_bytes) == (3000, 3000, 512_000_000)
+    assert (limits.web.own_hosts, limits.web.max_pages) == (frozenset({"help.example"}), 7)
 
 
 def publish(root: Path, *names: str) -> None:
