@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from cluster.intents_cli import intents
+
 app = typer.Typer(
     name="raydesk",
     no_args_is_help=True,
@@ -22,6 +24,7 @@ app = typer.Typer(
     raydesk status                    what runs in this folder
     raydesk turns                     the newest turns of the log: questions, paths, times
     raydesk ingest apply ...          publish documents as a collection
+    raydesk intents train ...         train the intent classifier on your own examples
     raydesk keys create ...           make an API key, for other machines to use
     raydesk stop                      end what `raydesk serve` started
 
@@ -30,6 +33,7 @@ app = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys: needed as soon as others than this machine may ask.")
 app.add_typer(keys, name="keys")
+app.add_typer(intents, name="intents")
 
 STATE_VARIABLE = "RAYDESK_STATE"
 StateOption = Annotated[

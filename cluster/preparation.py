@@ -17,6 +17,7 @@ from cluster.instance import Instance
 from cluster.stamps import Stamp, fingerprint
 from deployments.settings import AppSettings
 from models.bundled import ENCODER_FOLDER, SMALL_LLM_FOLDER
+from models.intent_head import FORMAT
 
 SAMPLE_COMPANY = Path("cluster/sample_company")
 INGESTION = Path("ingestion")
@@ -58,20 +59,14 @@ class Preparation:
         if not intents.is_file():
             return  # a head that the user has trained from something else
         encoder = self.settings.encoder
-        options = {
-            "--encoder": encoder.model,
-            "--query-prefix": encoder.query_prefix,
-            "--passage-prefix": encoder.passage_prefix,
-            "--pooling": encoder.pooling,
-            "--max-tokens": str(encoder.max_tokens),
-            "--precision": encoder.precision,
-        }
-        wanted = fingerprint([intents, *_description_of(encoder.model)], [f"{k}={v}" for k, v in options.items()])
+        made_by = [encoder.model_dump_json(exclude={"threads", "max_batch", "batch_wait_ms"}), f"head {FORMAT}"]
+        wanted = fingerprint([intents, *_description_of(encoder.model)], made_by)
         stamp = Stamp(head.with_name(head.name + ".stamp"))
         if head.is_dir() and stamp.is_current(wanted):
             return
-        command = [sys.executable, "-m", "models.intent_head", "--intents", str(intents), "--out", str(head)]
-        command += [f"{name}={value}" for name, value in options.items()]
+        command = [sys.executable, "-m", "cluster.cli", "intents", "train", str(intents)]
+        # A first head must answer something: 0.99 takes more examples than a company begins with.
+        command += ["--settings", str(self.settings_file), "--target-precision", "0.95"]
         self._run("Intent head", command, {})
         stamp.set(wanted)
 

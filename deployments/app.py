@@ -119,6 +119,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     if classifier is None:
         classifier = IntentClassifier(settings.encoder, settings.intents)
         start["intent_classifier"] = classifier.warm_up
+        stop.append(classifier.stop)
     else:
         look["intent_classifier"] = partial(classifier.understand, "are you there?")
     retriever: Any = _remote_retriever(settings, handles)

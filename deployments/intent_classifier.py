@@ -1,22 +1,28 @@
 """The room that understands a question: one encoder pass gives its intent and its embedding. Knows no Ray.
 
 Questions that arrive while a pass is running wait for the next one and share it: a pass over sixteen questions costs
-far less than sixteen passes.
+far less than sixteen passes. A newly trained head takes the place of the old one between two passes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+import structlog
 
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Understanding
 from deployments.encoder import encoder_config
 from deployments.settings import EncoderSettings, IntentSettings
-from models.intent_head import LinearIntentHead
+from models.intent_examples import IntentDataError
+from models.intent_versions import current_version, load_version
 from models.protocols import Embedder, IntentHead
+
+log = structlog.get_logger(__name__)
 
 MAX_WAITING = 1024  # questions; beyond, the caller is told to come back
 
@@ -30,14 +36,26 @@ class IntentClassifier:
         embedder: Embedder | None = None,
         head: IntentHead | None = None,
     ) -> None:
-        """Loads what the settings name, unless it is given: tests bring fakes."""
+        """Loads what the settings name, unless it is given: tests bring fakes. A given head is never replaced."""
         self._embedder = embedder or encoder_config(encoder).load()
-        self._head = head or LinearIntentHead.load(Path(intents.head), self._embedder.identity)
         self._max_batch = encoder.max_batch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")  # the model uses its own threads
         self._waiting: deque[tuple[str, asyncio.Future[Understanding]]] = deque()
         self._worker: asyncio.Task[None] | None = None
         self._is_warm = False
+        self._stop = threading.Event()
+        self._following: _HeadFollower | None = None
+        if head is None:
+            self._following = _HeadFollower(Path(intents.head), self._embedder.identity)
+            head = self._following.head
+            threading.Thread(
+                target=self._watch, args=(intents.poll_interval_s,), name="intent-head-watcher", daemon=True
+            ).start()
+        self._head = head
+
+    async def stop(self) -> None:
+        """Ends the watch for newly trained heads."""
+        self._stop.set()
 
     async def warm_up(self) -> None:
         """The first pass is slow: it allocates. Done before the room says that it is ready."""
@@ -59,6 +77,11 @@ class IntentClassifier:
             self._worker = asyncio.create_task(self._work())
         return await future
 
+    def _watch(self, poll_interval_s: float) -> None:
+        assert self._following is not None, "a given head is not watched"
+        while not self._stop.wait(poll_interval_s):
+            self._head = self._following.latest()
+
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
@@ -72,8 +95,31 @@ class IntentClassifier:
 
     def _pass(self, texts: list[str]) -> list[Understanding]:
         embeddings = self._embedder.embed_queries(texts)
-        predictions = self._head.predict(embeddings)
+        predictions = self._head.predict(texts, embeddings)
         return [Understanding(prediction, row) for prediction, row in zip(predictions, embeddings, strict=True)]
+
+
+class _HeadFollower:
+    """The published head. A version that cannot be used leaves the one before it at work."""
+
+    def __init__(self, root: Path, embedder_identity: str) -> None:
+        self._root = root
+        self._embedder_identity = embedder_identity
+        self._seen = current_version(root)  # the last one that was looked at, usable or not
+        self._held = self._seen
+        self.head: IntentHead = load_version(root, self._seen, embedder_identity)
+
+    def latest(self) -> IntentHead:
+        try:
+            published = current_version(self._root)
+            if published != self._seen:
+                self._seen = published
+                self.head = load_version(self._root, published, self._embedder_identity)
+                self._held = published
+                log.info("intent_head_loaded", version=published, intents=len(self.head.labels))
+        except IntentDataError as error:
+            log.error("intent_head_refused", kept=self._held, refused=self._seen, error=str(error))
+        return self.head
 
 
 async def _settle(

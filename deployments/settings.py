@@ -150,9 +150,14 @@ class IntentSettings(Branch):
         ("help",), description="Collections whose customers the intents and rules are for."
     )
     confidence_threshold: float = Field(
-        0.9, ge=0, le=1, description="Calibrated probability above which a rule answers."
+        0.9,
+        ge=0,
+        le=1,
+        description="Calibrated probability from which a rule answers; where training chose a higher one for the "
+        "intent, that one.",
     )
     margin_threshold: float = Field(0.3, ge=0, le=1, description="Least lead over the second-best intent for a rule.")
+    poll_interval_s: float = Field(1.0, gt=0, description="Pause between looks for a newly trained head, seconds.")
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
     replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
 

@@ -127,7 +127,7 @@ class KeywordIntentHead:
     def labels(self) -> tuple[str, ...]:
         return self._labels
 
-    def predict(self, embeddings: Vectors) -> list[IntentPrediction]:
+    def predict(self, texts: Sequence[str], embeddings: Vectors) -> list[IntentPrediction]:
         scores = self._sharpness * (embeddings @ self._centroids.T)  # (n, labels)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         return [self._prediction(row) for row in weights / weights.sum(axis=1, keepdims=True)]

@@ -1,74 +1,61 @@
-"""The intent head: multinomial logistic regression over query embeddings, with honest confidence.
+"""The intent head: what a question wants, from its embedding and its spelling, with honest confidence.
 
-Training (scikit-learn) happens once per company: `python -m models.intent_head --intents FILE --encoder FOLDER --out
-FOLDER`. Prediction is two matrix products in numpy. Knows vectors and labels; what is done about a label is not known
-here.
+Prediction is a few matrix products in numpy. How a head is trained is in `models/intent_training.py`; what is done
+about a label is not known here.
 """
 
 from __future__ import annotations
 
-import argparse
+import hashlib
 import json
-import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
-from models.embedder import PRECISIONS, EncoderConfig, ModelLoadError
-from models.protocols import OUT_OF_SCOPE, Embedder, IntentPrediction, Vectors
+from models.intent_examples import IntentDataError
+from models.intent_features import SPELLING_DIM, pieces, spelling
+from models.protocols import OUT_OF_SCOPE, IntentPrediction, Vectors
 
 Floats = NDArray[np.float32]
 
-# sklearn's C, on standardised features: best of 0.005-0.5 on Banking77, with 12 as with 130 examples per intent.
-_INVERSE_PENALTY = 0.02
-_FOLDS = 5
-_MIN_EXAMPLES = _FOLDS  # per label, so that every fold holds out one of it
-_SCALE_BOUNDS = (-3.0, 5.0)  # natural logarithm of the factor on the logits
+NEVER = -1e4  # a logit whose softmax is 0
 
-# A question is far away if its nearest example is less similar to it than examples of different intents commonly are
-# to each other (their 10 % quantile; the examples of one intent may be near-copies, so they cannot be the measure).
-# On subsets of Banking77 that took 1 % of new in-scope questions and 20 of 20 unrelated ones ("1+1=?"). Far questions
-# keep a tenth of their in-scope probability: with one question in ten out of scope, Bayes gives
-# 0.01 * 0.9 / (0.01 * 0.9 + 1.0 * 0.1), which is about 0.1.
-_FAR_QUANTILE = 0.1
-_FAR_FACTOR = 0.1
-_MAX_REFERENCES = 1000  # examples kept for that; 1.5 MB and 0.1 ms at 384 dimensions
-
-_NEVER = -1e4  # a logit whose softmax is 0
-
-_FORMAT = 1
+FORMAT = 2
 _ARRAYS_FILE = "head.npz"
 _DESCRIPTION_FILE = "head.json"
 
 
-class IntentDataError(ValueError):
-    """Examples or a saved head that cannot be used; the message names the place."""
-
-
 @dataclass(frozen=True, slots=True)
 class HeadArrays:
-    """What training found. Standardisation and temperature are folded into weights and bias."""
+    """What training found. Scaling and calibration are folded in."""
 
-    weights: Floats  # (labels, dim)
+    weights: Floats  # (labels, dim), on standardised embeddings
     bias: Floats  # (labels,)
-    references: Floats  # (m, dim) in-scope examples, L2-normalised
-    far_similarity: Floats  # () cosine similarity to the nearest reference below which a question is far away
+    mean: Floats  # (dim,) of the training embeddings
+    deviation: Floats  # (dim,)
+    spelling_weights: NDArray[np.float16]  # (labels, SPELLING_DIM)
+    rarity: NDArray[np.float16]  # (buckets,) of pieces of words
+    references: NDArray[np.float16]  # (m, dim) examples of intents, standardised, L2-normalised
+    scope: Floats  # (1 + scope features,) log-odds of being in scope: intercept, then one weight a feature
+    calibration: Floats  # (2,) slope and intercept, on the log-odds of the best label's probability
+    thresholds: Floats  # (labels,) confidence from which the label is right often enough; NaN where unknown
 
 
 class LinearIntentHead:
-    """softmax(weights @ embedding + bias), and `out_of_scope` for what is far from every example."""
+    """softmax over the intents, times the probability that the question is about one of them at all."""
 
     def __init__(self, labels: Sequence[str], arrays: HeadArrays, embedder_identity: str) -> None:
         self._labels = tuple(labels)
         self._arrays = arrays
         self._embedder_identity = embedder_identity
         self._out_of_scope = self._labels.index(OUT_OF_SCOPE)
+        self._spelling_weights: Floats = arrays.spelling_weights.T.astype(np.float32)
+        self._references: Floats = arrays.references.T.astype(np.float32)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,33 +66,49 @@ class LinearIntentHead:
         """Identity of the embedder whose vectors this head was trained on."""
         return self._embedder_identity
 
-    def predict(self, embeddings: Vectors) -> list[IntentPrediction]:
-        if len(embeddings) == 0:
-            return []
-        probabilities = self._probabilities(embeddings)
+    def predict(self, texts: Sequence[str], embeddings: Vectors) -> list[IntentPrediction]:
+        return self.decide(self.probabilities(texts, embeddings)) if len(embeddings) else []
+
+    def probabilities(self, texts: Sequence[str], embeddings: Vectors) -> Floats:
+        """(n, labels), each row adds up to 1."""
+        arrays = self._arrays
+        standard: Floats = (embeddings - arrays.mean) / arrays.deviation
+        spelt = spelling([pieces(text) for text in texts], arrays.rarity)
+        logits = standard @ arrays.weights.T + spelt @ self._spelling_weights + arrays.bias  # (n, labels)
+        nearest = (unit(standard) @ self._references).max(axis=1)  # (n,)
+        in_scope = sigmoid(scope_features(nearest, logits, self._out_of_scope) @ arrays.scope[1:] + arrays.scope[0])
+        return calibrated(with_scope(softmax(logits), in_scope, self._out_of_scope), arrays.calibration)
+
+    def decide(self, probabilities: Floats) -> list[IntentPrediction]:
+        """(n, labels) to n predictions."""
         top = np.argsort(probabilities, axis=1, kind="stable")[:, -2:]
         return [self._prediction(row, *pair) for row, pair in zip(probabilities, top, strict=True)]
 
-    def _probabilities(self, embeddings: Vectors) -> Floats:
-        probabilities = _softmax(embeddings @ self._arrays.weights.T + self._arrays.bias)  # (n, labels)
-        nearest = (embeddings @ self._arrays.references.T).max(axis=1)  # (n,)
-        far = nearest < self._arrays.far_similarity
-        probabilities[far] *= _FAR_FACTOR
-        probabilities[far, self._out_of_scope] += 1.0 - _FAR_FACTOR
-        return probabilities
+    def with_thresholds(self, thresholds: Floats) -> Self:
+        """thresholds: (labels,), NaN where there is none."""
+        return type(self)(self._labels, replace(self._arrays, thresholds=thresholds), self._embedder_identity)
 
     def _prediction(self, row: Floats, second: int, first: int) -> IntentPrediction:
-        confidence = float(row[first])
+        confidence, threshold = float(row[first]), float(self._arrays.thresholds[first])
         return IntentPrediction(
-            self._labels[first], confidence, margin=confidence - float(row[second]), runner_up=self._labels[second]
+            self._labels[first],
+            confidence,
+            margin=confidence - float(row[second]),
+            runner_up=self._labels[second],
+            threshold=None if np.isnan(threshold) else threshold,
         )
 
     def save(self, folder: Path) -> None:
-        """Writes two files, none of them pickled."""
+        """Writes two files, none of them pickled; the description holds the checksum of the other."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self._arrays, name) for name in HeadArrays.__slots__}
-        np.savez(folder / _ARRAYS_FILE, allow_pickle=False, **arrays)
-        description = {"format": _FORMAT, "embedder": self._embedder_identity, "labels": self._labels}
+        np.savez_compressed(folder / _ARRAYS_FILE, allow_pickle=False, **arrays)
+        description = {
+            "format": FORMAT,
+            "embedder": self._embedder_identity,
+            "labels": self._labels,
+            "sha256": _sha256(folder / _ARRAYS_FILE),
+        }
         (folder / _DESCRIPTION_FILE).write_text(json.dumps(description, indent=2, ensure_ascii=False), "utf-8")
 
     @classmethod
@@ -115,14 +118,61 @@ class LinearIntentHead:
         if description["embedder"] != embedder_identity:
             raise IntentDataError(
                 f"the intent head in {folder} was trained on {description['embedder']!r}, but the embedder is "
-                f"{embedder_identity!r}: train it again (python -m models.intent_head)"
+                f"{embedder_identity!r}: train it again (raydesk intents train)"
             )
-        return cls(description["labels"], _read_arrays(folder / _ARRAYS_FILE), embedder_identity)
+        return cls(description["labels"], _read_arrays(folder / _ARRAYS_FILE, description), embedder_identity)
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
     result: Floats = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return result
+
+
+def sigmoid(log_odds: Floats) -> Floats:
+    result: Floats = (1.0 / (1.0 + np.exp(-np.clip(log_odds, -50.0, 50.0)))).astype(np.float32)
+    return result
+
+
+def unit(vectors: Floats) -> Floats:
+    """Each row L2-normalised."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    result: Floats = vectors / np.where(norms == 0.0, 1.0, norms)
+    return result
+
+
+def scope_features(nearest: Floats, logits: Floats, out_of_scope: int) -> Floats:
+    """(n, 2): nearness of the nearest example, and how much any intent is excited; logits add up to about 0."""
+    intents = np.delete(logits, out_of_scope, axis=1)
+    excitement = np.log1p(np.maximum(intents.max(axis=1), 0.0))
+    result: Floats = np.stack([nearest, excitement], axis=1)
+    return result
+
+
+def with_scope(probabilities: Floats, in_scope: Floats, out_of_scope: int) -> Floats:
+    """What is not in scope belongs to the label `out_of_scope` (its index), whatever the others say."""
+    result: Floats = probabilities * in_scope[:, None]
+    result[:, out_of_scope] += 1.0 - in_scope
+    return result
+
+
+def calibrated(probabilities: Floats, calibration: Floats) -> Floats:
+    """(n, labels). The best label's probability is corrected and stays the best; the others share what it leaves."""
+    rows = np.arange(len(probabilities))
+    best = probabilities.argmax(axis=1)
+    top = probabilities[rows, best]
+    corrected = sigmoid(calibration[0] * log_odds(top) + calibration[1])
+    others = probabilities / np.maximum(1.0 - top, 1e-7)[:, None]  # each one's part of what the best leaves
+    others[rows, best] = 0.0
+    second = others.max(axis=1)
+    corrected = np.maximum(corrected, second / (1.0 + second))  # an equal share with the second one, at the least
+    result: Floats = others * (1.0 - corrected)[:, None]
+    result[rows, best] = corrected
+    return result
+
+
+def log_odds(probability: Floats) -> Floats:
+    result: Floats = np.log(np.maximum(probability, 1e-7)) - np.log(np.maximum(1.0 - probability, 1e-7))
     return result
 
 
@@ -131,219 +181,29 @@ def _read_description(folder: Path) -> dict[str, Any]:
     try:
         description: dict[str, Any] = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
-        raise IntentDataError(
-            f"there is no intent head in {folder}: train one (python -m models.intent_head)"
-        ) from error
-    except json.JSONDecodeError as error:
+        raise IntentDataError(f"there is no intent head in {folder}: train one (raydesk intents train)") from error
+    except (OSError, ValueError) as error:
         raise IntentDataError(f"{file} is damaged: {error}") from error
-    if description.get("format") != _FORMAT:
-        raise IntentDataError(f"{file} has format {description.get('format')!r}, not {_FORMAT}: train the head again")
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise IntentDataError(f"{file} is not of format {FORMAT}: train the head again (raydesk intents train)")
+    if missing := {"embedder", "labels", "sha256"} - description.keys():
+        raise IntentDataError(f"{file} is damaged: it lacks {', '.join(sorted(missing))}")
     return description
 
 
-def _read_arrays(file: Path) -> HeadArrays:
+def _read_arrays(file: Path, description: Mapping[str, Any]) -> HeadArrays:
     try:
+        if _sha256(file) != description["sha256"]:
+            raise IntentDataError(f"{file} is damaged: its checksum is not the one that was written with it")
         with np.load(file, allow_pickle=False) as archive:
-            return HeadArrays(**{name: archive[name] for name in HeadArrays.__slots__})
+            arrays = HeadArrays(**{name: archive[name] for name in HeadArrays.__slots__})
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise IntentDataError(f"{file} is missing or damaged: {error}") from error
+    if arrays.spelling_weights.shape != (len(description["labels"]), SPELLING_DIM):
+        raise IntentDataError(f"{file} does not fit its description: train the head again (raydesk intents train)")
+    return arrays
 
 
-# --- training ---------------------------------------------------------------------------------------------------
-
-
-def train_intent_head(embedder: Embedder, examples: Mapping[str, Sequence[str]], seed: int = 0) -> LinearIntentHead:
-    """A head for these labels and `out_of_scope`, whether or not that one has examples. 10,000 examples: 3 s.
-
-    The temperature is fitted to logits of examples held out by cross-validation; logits of the training examples
-    themselves would make the head far too sure.
-    """
-    _check_examples(examples)
-    labels = sorted(examples)
-    texts = [text for label in labels for text in examples[label]]
-    targets = np.repeat(np.arange(len(labels)), [len(examples[label]) for label in labels])  # (n,)
-    embeddings = embedder.embed_queries(texts)  # (n, dim)
-    return fit_intent_head(embeddings, targets, labels, embedder.identity, seed)
-
-
-def fit_intent_head(
-    embeddings: Vectors, targets: NDArray[np.int_], labels: Sequence[str], embedder_identity: str, seed: int = 0
-) -> LinearIntentHead:
-    """`train_intent_head` for examples that are embedded already; `targets` are indexes into sorted `labels`."""
-    scale = _calibration_scale(_held_out_logits(embeddings, targets, seed), targets)
-    weights, bias = _fit_linear(embeddings, targets)
-    chosen = _choose_references(targets, labels, seed)
-    all_labels, weights, bias = _with_out_of_scope(labels, scale * weights, scale * bias)
-    arrays = HeadArrays(
-        weights=weights.astype(np.float32),
-        bias=bias.astype(np.float32),
-        references=embeddings[chosen],
-        far_similarity=np.array(_far_similarity(embeddings[chosen], targets[chosen]), dtype=np.float32),
-    )
-    return LinearIntentHead(all_labels, arrays, embedder_identity)
-
-
-def _check_examples(examples: Mapping[str, Sequence[str]]) -> None:
-    if len(examples.keys() - {OUT_OF_SCOPE}) < 2:
-        raise IntentDataError(f"training needs at least two intents besides {OUT_OF_SCOPE!r}")
-    owner: dict[str, str] = {}
-    for label, texts in examples.items():
-        if len(set(texts)) < _MIN_EXAMPLES:
-            raise IntentDataError(
-                f"intent {label!r} has {len(set(texts))} different examples; it needs at least {_MIN_EXAMPLES}"
-            )
-        for text in texts:
-            if owner.setdefault(text, label) != label:
-                raise IntentDataError(f"{text!r} is an example of both {owner[text]!r} and {label!r}")
-
-
-def _fit_linear(embeddings: Vectors, targets: NDArray[np.int_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Weights (labels, dim) and bias (labels,) on raw embeddings, uncalibrated; targets must be 0, 1, 2 …"""
-    from sklearn.linear_model import LogisticRegression
-
-    mean, deviation = embeddings.mean(axis=0), embeddings.std(axis=0) + 1e-6
-    regression = LogisticRegression(C=_INVERSE_PENALTY, max_iter=500, tol=1e-3)
-    regression.fit((embeddings - mean) / deviation, targets)
-    weights, bias = regression.coef_, regression.intercept_
-    if len(weights) == 1:  # two labels: sklearn keeps one logit, of the second against the first
-        weights, bias = np.vstack([-weights, weights]) / 2, np.concatenate([-bias, bias]) / 2
-    weights = weights / deviation
-    return weights, bias - weights @ mean
-
-
-def _held_out_logits(embeddings: Vectors, targets: NDArray[np.int_], seed: int) -> NDArray[Any]:
-    from sklearn.model_selection import StratifiedKFold
-
-    logits = np.zeros((len(targets), targets.max() + 1))
-    folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    for rest, held_out in folds.split(embeddings, targets):
-        weights, bias = _fit_linear(embeddings[rest], targets[rest])
-        logits[held_out] = embeddings[held_out] @ weights.T + bias
-    return logits
-
-
-def _calibration_scale(logits: NDArray[Any], targets: NDArray[np.int_]) -> float:
-    """The factor (1 / temperature) that makes the held-out logits most likely."""
-    from scipy.optimize import minimize_scalar
-    from scipy.special import log_softmax
-
-    def loss(log_scale: float) -> float:
-        log_probabilities = log_softmax(logits * np.exp(log_scale), axis=1)
-        return -float(log_probabilities[np.arange(len(targets)), targets].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=_SCALE_BOUNDS, method="bounded").x))
-
-
-def _with_out_of_scope(
-    labels: Sequence[str], weights: NDArray[Any], bias: NDArray[Any]
-) -> tuple[list[str], NDArray[Any], NDArray[Any]]:
-    """Adds the label, with probability 0 from the regression, where it had no examples."""
-    if OUT_OF_SCOPE in labels:
-        return list(labels), weights, bias
-    all_labels = sorted([*labels, OUT_OF_SCOPE])
-    at = all_labels.index(OUT_OF_SCOPE)
-    return all_labels, np.insert(weights, at, 0.0, axis=0), np.insert(bias, at, _NEVER)
-
-
-def _choose_references(targets: NDArray[np.int_], labels: Sequence[str], seed: int) -> NDArray[np.int_]:
-    """Indexes of in-scope examples: all of them, or a random sample where there are many."""
-    in_scope = np.array([label != OUT_OF_SCOPE for label in labels])
-    candidates: NDArray[np.int_] = np.flatnonzero(in_scope[targets])
-    if len(candidates) <= _MAX_REFERENCES:
-        return candidates
-    return np.sort(np.random.default_rng(seed).choice(candidates, _MAX_REFERENCES, replace=False))
-
-
-def _far_similarity(references: Floats, targets: NDArray[np.int_]) -> float:
-    similarities = references @ references.T  # (m, m)
-    similarities[targets[:, None] == targets[None, :]] = -1.0
-    return float(np.quantile(similarities.max(axis=1), _FAR_QUANTILE))
-
-
-# --- files and command line -------------------------------------------------------------------------------------
-
-
-def load_examples(file: Path) -> dict[str, list[str]]:
-    """Label to examples, from `intents: [{name, description, examples}]`; other keys are for other readers."""
-    try:
-        document = yaml.safe_load(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise IntentDataError(f"there is no file {file}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IntentDataError(f"{file} is not valid YAML: {error}") from error
-    intents = document.get("intents") if isinstance(document, dict) else None
-    if not isinstance(intents, list):
-        raise IntentDataError(f"{file} needs a list under 'intents'")
-    examples: dict[str, list[str]] = {}
-    for number, intent in enumerate(intents, start=1):
-        name, texts = _read_intent(intent, f"{file}, intent {number}")
-        if name in examples:
-            raise IntentDataError(f"{file} has two intents named {name!r}")
-        examples[name] = texts
-    return examples
-
-
-def _read_intent(intent: object, place: str) -> tuple[str, list[str]]:
-    name = intent.get("name") if isinstance(intent, dict) else None
-    if not isinstance(intent, dict) or not isinstance(name, str) or not name:
-        raise IntentDataError(f"{place}: needs a 'name'")
-    texts = intent.get("examples")
-    if not isinstance(texts, list) or not texts:
-        raise IntentDataError(f"{place} ({name}): needs a list of 'examples'")
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            raise IntentDataError(f"{place} ({name}): {text!r} is not a text; put it in quotes")
-    return name, texts
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    try:
-        examples = load_examples(options.intents)
-        print(f"{sum(map(len, examples.values()))} examples of {len(examples)} intents", flush=True)
-        embedder = EncoderConfig(
-            model=options.encoder,
-            query_prefix=options.query_prefix,
-            passage_prefix=options.passage_prefix,
-            pooling=options.pooling,
-            max_tokens=options.max_tokens,
-            precision=options.precision,
-            threads=options.threads,
-        ).load()
-        print(f"encoder {embedder.identity} loaded; training", flush=True)
-        train_intent_head(embedder, examples, options.seed).save(options.out)
-    except (IntentDataError, ModelLoadError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(f"intent head saved in {options.out}")
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    defaults = EncoderConfig("")
-    parser = argparse.ArgumentParser(
-        prog="python -m models.intent_head",
-        description="Train the intent head on a company's examples. Give the encoder's options as the application "
-        "uses them: a head works only with the embedder it was trained on.",
-    )
-    parser.add_argument("--intents", type=Path, required=True, help="intents.yaml: intents: [{name, examples}]")
-    parser.add_argument("--encoder", required=True, help="encoder folder, or its id on the Hugging Face hub")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the head to")
-    parser.add_argument(
-        "--query-prefix", default=defaults.query_prefix, help="put before questions (default: %(default)r)"
-    )
-    parser.add_argument(
-        "--passage-prefix", default=defaults.passage_prefix, help="put before passages (default: %(default)r)"
-    )
-    parser.add_argument("--pooling", choices=["mean", "cls"], default=defaults.pooling)
-    parser.add_argument(
-        "--max-tokens", type=int, default=defaults.max_tokens, help="longer texts are cut (default: %(default)s)"
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, default=defaults.precision)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the cross-validation's split (default: %(default)s)")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

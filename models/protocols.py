@@ -70,20 +70,21 @@ class IntentPrediction:
     confidence: float  # calibrated probability of `label`, 0-1
     margin: float  # probability of `label` minus that of `runner_up`, 0-1
     runner_up: str
+    threshold: float | None = None  # confidence from which `label` is right often enough, where training found one
 
 
 OUT_OF_SCOPE = "out_of_scope"  # the label of questions that no intent covers
 
 
 class IntentHead(Protocol):
-    """Query embeddings to intents; trained on a company's own examples."""
+    """Questions to intents; trained on a company's own examples."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """All labels the head knows, sorted."""
 
-    def predict(self, embeddings: Vectors) -> list[IntentPrediction]:
-        """(n, dim) query embeddings to n predictions."""
+    def predict(self, texts: Sequence[str], embeddings: Vectors) -> list[IntentPrediction]:
+        """(n,) questions and their (n, dim) query embeddings to n predictions."""
 
 
 Role = Literal["system", "user", "assistant"]

@@ -23,7 +23,8 @@ import numpy as np
 from deployments.answering.rules_file import load_rules
 from models.bundled import ensure_encoder
 from models.embedder import PRECISIONS, BertEmbedder, EncoderConfig
-from models.intent_head import load_examples, train_intent_head
+from models.intent_examples import examples_of, read_examples
+from models.intent_training import train_intent_head
 from models.protocols import OUT_OF_SCOPE, Vectors
 from perf.provenance import provenance
 
@@ -77,8 +78,8 @@ def trainers(embedders: dict[str, BertEmbedder]) -> dict[str, Train]:
 
 
 def _train_head(embedder: BertEmbedder, examples: dict[str, list[str]]) -> Classify:
-    head = train_intent_head(embedder, examples)
-    return lambda texts: [(p.label, p.confidence) for p in head.predict(embedder.embed_queries(texts))]
+    head = train_intent_head(embedder, examples_of(examples)).head
+    return lambda texts: [(p.label, p.confidence) for p in head.predict(texts, embedder.embed_queries(texts))]
 
 
 def _train_ngrams(examples: dict[str, list[str]]) -> Classify:
@@ -117,7 +118,9 @@ def measure_banking77(train: dict[str, Train], per_intent: int | None) -> list[I
 
 
 def measure_company(train: dict[str, Train]) -> list[IntentScore]:
-    examples = load_examples(_COMPANY_INTENTS)
+    examples: dict[str, list[str]] = {}
+    for example in read_examples(_COMPANY_INTENTS):
+        examples.setdefault(example.label, []).append(example.text)
     flows = load_rules(_COMPANY_INTENTS.with_name("rules.yaml"), _SURE, 0.0).intents
     rows = [json.loads(line) for line in _COMPANY_QUESTIONS.read_text("utf-8").splitlines() if line.strip()]
     scores = []

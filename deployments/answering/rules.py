@@ -83,7 +83,7 @@ class Rules:
     slots: Mapping[str, Slot] = field(default_factory=dict)
     time_zone: ZoneInfo = UTC  # of what customers call "yesterday"
     fingerprint: str = ""  # of the file, for cache scopes
-    confidence_threshold: float = 1.0  # where neither the rule nor the intent has one of its own
+    confidence_threshold: float = 1.0  # where the rule has none; or what training chose, if higher
     margin_threshold: float = 0.0
 
     @property
@@ -101,7 +101,9 @@ class Rules:
         if prediction.label == OUT_OF_SCOPE or prediction.margin < self.margin_threshold:
             return None
         for rule in self.rules:
-            least = self.confidence_threshold if rule.confidence is None else rule.confidence
+            least = max(self.confidence_threshold, prediction.threshold or 0.0)
+            if rule.confidence is not None:
+                least = rule.confidence
             if prediction.label not in rule.intents or prediction.confidence < least:
                 continue
             here = situation(rule)

@@ -11,7 +11,8 @@ from deployments.intent_classifier import IntentClassifier
 from deployments.settings import EncoderSettings, IntentSettings
 from models.embedder import BertEmbedder
 from models.fakes import HashEmbedder, KeywordIntentHead
-from models.intent_head import train_intent_head
+from models.intent_examples import examples_of
+from models.intent_training import train_intent_head
 from models.protocols import Embedder, IntentHead
 from tests.conformance.classifier_suite import ClassifierSuite
 
@@ -33,7 +34,7 @@ def models(request: pytest.FixtureRequest) -> Models:
         embedder = HashEmbedder(256)
         return embedder, KeywordIntentHead(embedder, EXAMPLES)
     bert: BertEmbedder = request.getfixturevalue("bert")
-    return bert, train_intent_head(bert, EXAMPLES)
+    return bert, train_intent_head(bert, examples_of(EXAMPLES)).head
 
 
 class TestIntentClassifier(ClassifierSuite):

@@ -52,7 +52,7 @@ def test_hash_embedder_needs_two_dimensions() -> None:
 def test_keyword_head_recognises_its_examples_words() -> None:
     embedder = HashEmbedder(256)
     head = KeywordIntentHead(embedder, {"refund": ["refund my order", "money back"], "password": ["reset password"]})
-    (prediction,) = head.predict(embedder.embed_queries(["reset my password please"]))
+    (prediction,) = head.predict(["reset my password please"], embedder.embed_queries(["reset my password please"]))
     assert prediction.label == "password"
     assert prediction.runner_up == "refund"
     assert prediction.confidence > 0.9
@@ -61,7 +61,7 @@ def test_keyword_head_recognises_its_examples_words() -> None:
 def test_keyword_head_is_unsure_about_unknown_words() -> None:
     embedder = HashEmbedder(256)
     head = KeywordIntentHead(embedder, {"refund": ["refund my order"], "password": ["reset password"]})
-    (prediction,) = head.predict(embedder.embed_queries(["sunny weather"]))
+    (prediction,) = head.predict(["sunny weather"], embedder.embed_queries(["sunny weather"]))
     assert prediction.confidence < 0.7
 
 
