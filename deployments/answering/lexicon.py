@@ -38,4 +38,5 @@ NEUTRAL = _words("neutral")
 PERSONS = _words("persons")
 PEOPLE = _words("people")
 KNOWN_EN = _words("known")
+CONFUSED_ZH = _words("confused zh")  # groups of characters
 NO_TYPOS = _words("no typos")

@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from deployments.answering.lexicon import CONCEPTS, FILLERS_EN, FILLERS_ZH, KNOWN_EN, LIGHT, NO_TYPOS, PEOPLE, PERSONS
+from deployments.answering.lexicon import (
+    CONCEPTS,
+    CONFUSED_ZH,
+    FILLERS_EN,
+    FILLERS_ZH,
+    KNOWN_EN,
+    LIGHT,
+    NO_TYPOS,
+    PEOPLE,
+    PERSONS,
+)
 from deployments.answering.quantities import WORDS_EN, mark
 from deployments.answering.words import negations, without_a_not_a
 
@@ -344,7 +354,23 @@ def _load() -> tuple[dict[tuple[str, ...], str], dict[str, str]]:
             english.setdefault(tuple(map(_stem, words)), name)
         for expression in called_zh:
             chinese.setdefault(expression, name)
+    known = frozenset((*chinese, *FILLERS_ZH))
+    for expression, name in tuple(chinese.items()):
+        for slip in _slips_zh(expression) - known:
+            chinese.setdefault(slip, name)
     return english, chinese
+
+
+def _slips_zh(expression: str) -> set[str]:
+    """A word of two characters or more with one of them mistaken for another: 地指 for 地址."""
+    return {
+        expression[:place] + other + expression[place + 1 :]
+        for place, character in enumerate(expression)
+        for group in CONFUSED_ZH
+        if character in group and len(expression) > 1
+        for other in group
+        if other != character
+    }
 
 
 _ENGLISH, _CHINESE = _load()

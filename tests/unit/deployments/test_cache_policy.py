@@ -25,6 +25,7 @@ CLOSE = 0.9  # as the encoder finds paraphrases and what turns them round alike
         ("Is roaming included in the family plan?", "Does the family plan include roaming?"),
         ("Could someone please explain how boarding works?", "How does boarding work?"),
         ("套餐怎么改", "如何变更套餐"),
+        ("怎么申情发漂", "怎么申请发票"),
         ("登机牌怎么打印", "boarding pass怎么打印"),
         ("How do I turn my alarm on?", "How do I turn on my alarm?"),
         ("What is your refund policy?", "refund policy?"),
@@ -45,7 +46,9 @@ def test_paraphrases_are_the_same_question(asked: str, stored: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "stored"),
     [
-        # letters that make another word
+        # letters and characters that make another word
+        ("怎么预约体检", "怎么预约体验"),
+        ("怎么托运", "怎么拖运"),
         ("Can I book a massage?", "Can I book a message?"),
         ("Does the family plan include roaming?", "Does the student plan include roaming?"),
         # numbers, amounts, durations, units, dates
