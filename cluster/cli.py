@@ -34,6 +34,8 @@ app = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: needed as soon as others than this machine may ask.")
 app.add_typer(keys, name="keys")
 app.add_typer(intents, name="intents")
+rules = typer.Typer(no_args_is_help=True, help="Rules and flows: what sure intents are answered with.")
+app.add_typer(rules, name="rules")
 
 STATE_VARIABLE = "RAYDESK_STATE"
 StateOption = Annotated[
@@ -96,6 +98,25 @@ def turns(
     from cluster.turns import print_turns
 
     raise typer.Exit(print_turns(state, tenant, limit, as_json))
+
+
+@rules.command("check")
+def check(
+    file: Annotated[Path, typer.Argument(help="The rules file (YAML).")],
+    head: Annotated[
+        Path | None,
+        typer.Option("--head", help="Folder of the trained intent head; none: the one of the state folder."),
+    ] = None,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Say what is wrong with a rules file, each problem with its line and key. Status 1 when something is.
+
+    Warnings are about what is valid and has no effect: an intent that the trained head does not know, a slot that no
+    rule asks for.
+    """
+    from cluster.rules_check import check_rules
+
+    raise typer.Exit(check_rules(file, head or state / "models" / "intent-head"))
 
 
 @keys.command("create")

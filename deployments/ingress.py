@@ -29,13 +29,14 @@ from deployments.answering.protocols import (
     TurnLog,
 )
 from deployments.answering.rules import Rules
-from deployments.answering.rules_file import RulesError, load_rules
+from deployments.answering.rules_file import RulesError, fingerprint, load_rules, warnings
 from deployments.http.app import build_http_app
 from deployments.llm import Tier
 from deployments.metrics import Metrics
 from deployments.settings import AppSettings
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
+from models.intent_labels import known_labels
 
 log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
@@ -105,7 +106,12 @@ class IngressApp:
     def _load_rules(self) -> Rules:
         intents, tools = self._intents, self._rooms.tools
         names = frozenset[str]() if tools is None else tools.names
-        return load_rules(Path(intents.rules), intents.confidence_threshold, intents.margin_threshold, names)
+        file = Path(intents.rules)
+        rules = load_rules(file, intents.confidence_threshold, intents.margin_threshold, names)
+        labels = known_labels(Path(intents.head))
+        for warning in () if labels is None else warnings(file, labels):
+            log.warning("rule_without_effect", where=warning.text(file))
+        return rules
 
     def status(self) -> AppStatus:
         tiers = tuple(TierStatus(tier.settings.name, tier.settings.model_id, tier.state) for tier in self._rooms.tiers)
@@ -136,16 +142,20 @@ class IngressApp:
         file, seen = Path(self._intents.rules), b""
         while True:
             content = await asyncio.to_thread(_content, file)
-            if seen and content != seen:
-                try:
-                    rules = await asyncio.to_thread(self._load_rules)
-                except RulesError as error:
-                    log.error("rules_not_valid", error=str(error), kept=self._pipeline.rules.fingerprint)
-                else:
-                    self._pipeline.use_rules(rules)
-                    log.info("rules_in_use", fingerprint=rules.fingerprint, rules=len(rules.rules))
-            seen = content
+            if content and content != seen:
+                seen = content
+                if fingerprint(content) != self._pipeline.rules.fingerprint:
+                    await self._use_changed_rules()
             await asyncio.sleep(RULES_INTERVAL_S)
+
+    async def _use_changed_rules(self) -> None:
+        try:
+            rules = await asyncio.to_thread(self._load_rules)
+        except RulesError as error:
+            log.error("rules_not_valid", error=str(error), kept=self._pipeline.rules.fingerprint)
+            return
+        self._pipeline.use_rules(rules)
+        log.info("rules_in_use", fingerprint=rules.fingerprint, rules=len(rules.rules))
 
     async def _watch(self, name: str) -> None:
         start = self._rooms.start.get(name)

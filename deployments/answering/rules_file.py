@@ -67,15 +67,18 @@ def load_rules(path: Path, confidence_threshold: float, margin_threshold: float,
     if problems:
         told = "\n".join(f"  {problem.text(path)}" for problem in problems)
         raise RulesError(f"{path} is not a valid rules file:\n{told}", problems)
-    fingerprint = hashlib.sha256(content).hexdigest()[:16]
     return Rules(
         rules=tuple(_rule(entry, entries) for entry in entries.rules),
         slots={name: _slot(name, entry) for name, entry in entries.slots.items()},
         time_zone=entries.time_zone,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint(content),
         confidence_threshold=confidence_threshold,
         margin_threshold=margin_threshold,
     )
+
+
+def fingerprint(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def warnings(path: Path, labels: Collection[str]) -> list[Problem]:
