@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deployments.answering.rules_file import RulesError, load_rules, warnings
-from models.intent_labels import known_labels
+from models.intent_versions import known_labels
 
 
 def check_rules(file: Path, head: Path) -> int:
@@ -20,7 +20,7 @@ def check_rules(file: Path, head: Path) -> int:
         return 1
     labels = known_labels(head)
     if labels is None:
-        print(f"warning: there is no trained intent head in {head}, so the names of intents were not checked")
+        print(f"warning: no intent head is published in {head}, so the names of intents were not checked")
     else:
         for warning in warnings(file, labels):
             print(f"warning: {warning.text(file)}")

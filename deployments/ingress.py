@@ -36,7 +36,7 @@ from deployments.metrics import Metrics
 from deployments.settings import AppSettings
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
-from models.intent_labels import known_labels
+from models.intent_versions import known_labels
 
 log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up

@@ -176,6 +176,11 @@ def log_odds(probability: Floats) -> Floats:
     return result
 
 
+def labels_of(folder: Path) -> frozenset[str]:
+    """Of a saved head, without loading it. Raises `IntentDataError`."""
+    return frozenset(_read_description(folder)["labels"])
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     file = folder / _DESCRIPTION_FILE
     try:

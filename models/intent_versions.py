@@ -19,7 +19,7 @@ from typing import Any
 
 from models.intent_card import markdown
 from models.intent_examples import IntentDataError
-from models.intent_head import LinearIntentHead
+from models.intent_head import LinearIntentHead, labels_of
 
 CARD_FILE = "card.json"
 KEPT = 10  # versions; older ones are removed when a new one is published
@@ -45,6 +45,15 @@ def load_version(root: Path, version: str | None, embedder_identity: str) -> Lin
     if version is None:
         raise IntentDataError(f"no intent head is published in {root}: train one (raydesk intents train)")
     return LinearIntentHead.load(root / version, embedder_identity)
+
+
+def known_labels(root: Path) -> frozenset[str] | None:
+    """The intents of the published version, without loading it; None where there is none that can be read."""
+    try:
+        version = current_version(root)
+        return None if version is None else labels_of(root / version)
+    except IntentDataError:
+        return None
 
 
 def read_card(root: Path, version: str) -> dict[str, Any]:

@@ -101,9 +101,8 @@ class Rules:
         if prediction.label == OUT_OF_SCOPE or prediction.margin < self.margin_threshold:
             return None
         for rule in self.rules:
-            least = max(self.confidence_threshold, prediction.threshold or 0.0)
-            if rule.confidence is not None:
-                least = rule.confidence
+            own, chosen = rule.confidence, max(self.confidence_threshold, prediction.threshold or 0.0)
+            least = chosen if own is None else own
             if prediction.label not in rule.intents or prediction.confidence < least:
                 continue
             here = situation(rule)

@@ -13,7 +13,7 @@ from models.intent_card import make_card
 from models.intent_examples import IntentDataError, examples_of
 from models.intent_head import LinearIntentHead
 from models.intent_training import Training, train_intent_head
-from models.intent_versions import current_version, load_version, publish_version, read_card
+from models.intent_versions import current_version, known_labels, load_version, publish_version, read_card
 from models.protocols import OUT_OF_SCOPE, IntentPrediction
 
 pytestmark = pytest.mark.unit
@@ -156,7 +156,9 @@ def publish(root: Path, training: Training) -> str:
 
 def test_a_published_head_predicts_the_same(training: Training, tmp_path: Path) -> None:
     assert current_version(tmp_path) is None
+    assert known_labels(tmp_path) is None
     version = publish(tmp_path, training)
+    assert known_labels(tmp_path) == {*EXAMPLES, OUT_OF_SCOPE}
     loaded = load_version(tmp_path, current_version(tmp_path), EMBEDDER.identity)
     for one, other in zip(ask(loaded, "refund", "sunny"), ask(training.head, "refund", "sunny"), strict=True):
         assert (one.label, one.confidence) == (other.label, pytest.approx(other.confidence, abs=1e-6))
