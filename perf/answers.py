@@ -132,6 +132,7 @@ SURE: frozenset[Verdict] = frozenset({"wrong rule", "wrong faq"})  # given as it
 WRONG: frozenset[Verdict] = SURE | {"passage", "generated"}
 
 _RULE_REASON = re.compile(r"rule \S+: intent (?P<intent>\S+) with confidence ")
+_NOTHING_ASKED = re.compile(r"(?:small talk|thanks|abuse): nothing is asked")
 _CACHE_REASON = re.compile(r"(?P<path>\w+) answer from the cache")
 
 
@@ -143,7 +144,9 @@ def judge(expected: Expectation, answer: Answer) -> Verdict:
         case Action(intent):
             if path not in ("rule", "handoff"):
                 return "missed"
-            return "right" if fired_intent(answer) == intent else "wrong rule"
+            if (fired := fired_intent(answer)) is None:
+                return "missed"
+            return "right" if fired == intent else "wrong rule"
         case Facts(facts):  # by whatever path they came: a rule's text may hold them, too
             return "right" if holds(answer.text, facts) else _fault(path)
         case Abstention():
@@ -178,8 +181,9 @@ def is_cached(answer: Answer) -> bool:
     return answer.path in ("exact_cache", "semantic_cache")
 
 
-def fired_intent(answer: Answer) -> str:
-    return _found(_RULE_REASON, answer)["intent"]
+def fired_intent(answer: Answer) -> str | None:
+    """None for the desk's own phrase to a turn that it took for small talk, thanks or abuse."""
+    return None if _NOTHING_ASKED.fullmatch(answer.route_reason) else _found(_RULE_REASON, answer)["intent"]
 
 
 def _found(pattern: re.Pattern[str], answer: Answer) -> re.Match[str]:
