@@ -178,11 +178,15 @@ class RetrieverSettings(Branch):
 
     top_k: int = Field(5, ge=1, le=50, description="Chunks retrieved for one question.")
     reranker: RerankerSettings = RerankerSettings()
-    faq_threshold: float = Field(
-        0.93, ge=0, le=1, description="Question similarity (cosine) from which a curated answer is given verbatim."
+    faq_confidence: float = Field(
+        0.9, ge=0, le=1, description="Calibrated confidence (0-1) from which a curated answer is given word for word."
     )
-    faq_margin: float = Field(
-        0.02, ge=0, le=1, description="Least lead of the best curated pair over the next different one."
+    clarify_confidence: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Calibrated confidence (0-1) that it is one of the best two or three curated questions, from which "
+        "the customer is asked which.",
     )
     evidence_threshold: dict[Language, float] = Field(
         {"en": 0.84, "zh": 0.88},

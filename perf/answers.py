@@ -126,7 +126,9 @@ class Answer:
     degraded: tuple[str, ...] = ()  # what the desk had to do without, such as "small:starting"
 
 
-Verdict = Literal["right", "wrong rule", "wrong faq", "passage", "generated", "missed", "abstained", "failed"]
+Verdict = Literal[
+    "right", "wrong rule", "wrong faq", "passage", "generated", "asked back", "missed", "abstained", "failed"
+]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 SURE: frozenset[Verdict] = frozenset({"wrong rule", "wrong faq"})  # given as it stands, without a source to look at
 WRONG: frozenset[Verdict] = SURE | {"passage", "generated"}
@@ -148,15 +150,17 @@ def judge(expected: Expectation, answer: Answer) -> Verdict:
                 return "missed"
             return "right" if fired == intent else "wrong rule"
         case Facts(facts):  # by whatever path they came: a rule's text may hold them, too
-            return "right" if holds(answer.text, facts) else _fault(path)
+            return "right" if holds(answer.text, facts) else _fault(path, answer)
         case Abstention():
-            return "right" if path == "abstain" else _fault(path)
+            return "right" if path == "abstain" else _fault(path, answer)
         case _:
             assert_never(expected)
 
 
-def _fault(path: str) -> Verdict:
+def _fault(path: str, answer: Answer) -> Verdict:
     """What it is to answer by this path when the answer is not right."""
+    if _NOTHING_ASKED.fullmatch(answer.route_reason):
+        return "missed"
     match path:
         case "rule" | "handoff":
             return "wrong rule"
@@ -166,6 +170,8 @@ def _fault(path: str) -> Verdict:
             return "passage"
         case "abstain":
             return "abstained"
+        case "clarify":
+            return "asked back"
         case _:  # the name of a model's tier
             return "generated"
 

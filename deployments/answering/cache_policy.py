@@ -79,7 +79,7 @@ def differs_in(first: Meaning, second: Meaning) -> str | None:
         return "quantity"
     if first.negations != second.negations:
         return "negation"
-    if not _may_ask_the_same(first, second):
+    if not may_ask_the_same(first, second):
         return "kind of question"
     if not _same_modality(first.modality, second.modality):
         return "modality"
@@ -97,7 +97,7 @@ def differs_in(first: Meaning, second: Meaning) -> str | None:
         return "person"
     if first.of_another != second.of_another:
         return "person"
-    if _left_over(first, second) or _left_over(second, first):
+    if left_over(first, second) or left_over(second, first):
         return "word"
     if first.light - _all(second) - NEUTRAL and second.light - _all(first) - NEUTRAL:
         return "word"  # one in place of another: "receive" and "use"
@@ -113,7 +113,7 @@ def _all(meaning: Meaning) -> frozenset[str]:
     return meaning.light | frozenset(meaning.concepts)
 
 
-def _left_over(first: Meaning, second: Meaning) -> list[str]:
+def left_over(first: Meaning, second: Meaning) -> list[str]:
     """Concepts of the first that the second has not, one letter's slip aside."""
     there = _all(second)
     left = [concept for concept in first.concepts if concept not in there]
@@ -166,7 +166,7 @@ _KINDS_THAT_MEET: frozenset[frozenset[str]] = frozenset(
 _KINDS_THAT_MEET_WHERE = {frozenset(("where", "how")), frozenset(("where", "wish")), frozenset(("where", "statement"))}
 
 
-def _may_ask_the_same(first: Meaning, second: Meaning) -> bool:
+def may_ask_the_same(first: Meaning, second: Meaning) -> bool:
     kinds = frozenset((first.kind, second.kind))
     if len(kinds) == 1 or kinds in _KINDS_THAT_MEET:
         return True

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Protocol
 
 from deployments.answering import context_en, context_zh
+from deployments.answering.choices import chosen, offered
 from deployments.answering.context_types import Lean
 from deployments.answering.errors import DependencyError
 from deployments.answering.turn_kind import TurnKind, folded, kind_of
@@ -143,7 +144,9 @@ async def rewritten(reading: Reading, messages: Sequence[ChatMessage], rewriter:
 
 
 def _read(text: str, question: str | None, answer: str) -> Reading:
-    reply = _as_reply(text, question, answer)
+    if (choice := chosen(text, answer)) is not None:
+        return Reading("question", choice, needs_history=True)
+    reply = _as_reply(text, question, "" if offered(answer) else answer)
     if reply is not None:
         return reply
     kind = kind_of(text)

@@ -312,7 +312,7 @@ def _pieces(text: str) -> list[_Piece]:
     return pieces
 
 
-def _things(text: str) -> list[str]:
+def things(text: str) -> list[str]:
     return [piece.text for piece in _pieces(text) if piece.kind == "thing" and piece.text not in _NO_THINGS]
 
 
@@ -371,7 +371,7 @@ def asked_of(question: str, fragment: str) -> str:
     if (swapped := _swapped_measure(question, new)) is not None:
         return swapped
     # "天琴200" for "天琴"
-    if shorter := [thing for thing in _things(question) if new.startswith(thing) and new[len(thing) :].isascii()]:
+    if shorter := [thing for thing in things(question) if new.startswith(thing) and new[len(thing) :].isascii()]:
         return question.replace(shorter[0], new, 1)
     if (swapped := _swapped_model(question, new)) is not None:
         return swapped
@@ -421,7 +421,7 @@ def _swapped_thing(question: str, new: str) -> str | None:
 
 def _swapped_sibling(question: str, new: str) -> str | None:
     """By the last characters: "成人票" and "儿童票", "换货" and "退货"."""
-    things = _things(question)
+    named = things(question)
     place = question.find(new[:2])
     if len(new) in (3, 4) and place >= 0 and question[place : place + len(new)] != new:
         return question[:place] + new + question[place + len(new) :]  # "开车前", "开车后"
@@ -429,7 +429,7 @@ def _swapped_sibling(question: str, new: str) -> str | None:
         ending = new[-shared:]
         if len(new) <= shared or ending.isascii():
             continue
-        whole = [thing for thing in things if thing.endswith(ending) and thing != new and len(thing) > shared]
+        whole = [thing for thing in named if thing.endswith(ending) and thing != new and len(thing) > shared]
         if whole and len(new) >= 3:
             place = question.rfind(whole[-1])
             return question[:place] + new + question[place + len(whole[-1]) :]

@@ -13,6 +13,10 @@ ASK_FOR_A_PERSON: dict[Language, tuple[str, str]] = {  # label, message
     "en": ("Talk to a person", "I want to talk to a person"),
     "zh": ("转人工客服", "转人工客服"),
 }
+DID_YOU_MEAN: dict[Language, str] = {  # before a numbered list of questions
+    "en": "Did you mean one of these?",
+    "zh": "您想问的是下面哪一个问题？",
+}
 QUOTED: dict[Language, str] = {
     "en": "This is what our help centre says:\n\n",
     "zh": "以下内容摘自我们的帮助中心：\n\n",

@@ -17,13 +17,23 @@ from typing import TypeVar
 
 import structlog
 
-from deployments.answering.cache_policy import CACHEABLE_PATHS, contradicts
+from deployments.answering import curated
+from deployments.answering.cache_policy import CACHEABLE_PATHS
+from deployments.answering.choices import numbered
 from deployments.answering.conversation import Conversation
 from deployments.answering.customer_flow import CustomerFlow
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
 from deployments.answering.flows import Move, Question, Saying, Searching
 from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
-from deployments.answering.phrases import ABSTAIN, ASK_FOR_A_PERSON, BACK_TO, HANDED_OVER, NOTHING_ASKED, QUOTED
+from deployments.answering.phrases import (
+    ABSTAIN,
+    ASK_FOR_A_PERSON,
+    BACK_TO,
+    DID_YOU_MEAN,
+    HANDED_OVER,
+    NOTHING_ASKED,
+    QUOTED,
+)
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
 from deployments.answering.query import asked_instead, build_query, without_last_answer
@@ -175,10 +185,15 @@ class Turn:
                 yield event
             return
 
-        if (pair := self._match_faq(evidence)) is not None:
-            async for event in self._give_faq(pair, understanding):
-                yield event
-            return
+        match self._match_curated(evidence):
+            case curated.Given(match=sure):
+                async for event in self._give_faq(sure, understanding):
+                    yield event
+                return
+            case curated.Asked(matches=likely):
+                for event in self._ask_back(likely):
+                    yield event
+                return
 
         chunks = self._relevant(evidence, understanding)
         if not chunks and not query.is_sure:  # the history may have led astray
@@ -329,20 +344,17 @@ class Turn:
         request = self._request
         return request.model is None and request.collection in self._p.settings.intents.collections
 
-    def _match_faq(self, evidence: Evidence) -> RetrievedChunk | None:
-        """The curated pair whose question is this question, beyond reasonable doubt."""
-        limits = self._p.settings.retriever
-        if self._request.model is not None or not evidence.pairs:
+    def _match_curated(self, evidence: Evidence) -> curated.Given | curated.Asked | None:
+        limits, query = self._p.settings.retriever, self._query
+        if self._request.model is not None:
             return None
-        best, *others = evidence.pairs
-        if best.similarity is None or best.similarity < limits.faq_threshold:
-            return None
-        if contradicts(self._query.search_text, best.chunk.question):
-            return None
-        rival = next((pair for pair in others if pair.chunk.answer != best.chunk.answer), None)
-        if rival is not None and best.similarity - (rival.similarity or 0.0) < limits.faq_margin:
-            return None
-        return best
+        return curated.decide(
+            query.search_text,
+            query.language,
+            evidence.pairs,
+            give_from=limits.faq_confidence,
+            ask_from=limits.clarify_confidence,
+        )
 
     def _relevant(self, evidence: Evidence, understanding: Understanding | None) -> list[RetrievedChunk]:
         """The chunks that an answer may rest on; none means that nothing here answers the question."""
@@ -399,13 +411,22 @@ class Turn:
         buttons = (Button(*ASK_FOR_A_PERSON[language]),) if kind == "abuse" else ()
         return [begin, delta, replace(done, buttons=buttons)]
 
-    async def _give_faq(self, pair: RetrievedChunk, understanding: Understanding | None) -> AsyncIterator[AnswerEvent]:
-        yield self._begin("faq", f"curated answer, question similarity {pair.similarity or 0:.3f}")
-        yield self._delta(pair.chunk.answer)
-        yield self._cited(cite(pair.chunk))
+    async def _give_faq(self, match: curated.Match, understanding: Understanding | None) -> AsyncIterator[AnswerEvent]:
+        yield self._begin("faq", f"curated answer, confidence {match.confidence:.3f}")
+        yield self._delta(match.pair.chunk.answer)
+        yield self._cited(cite(match.pair.chunk))
         done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
         await self._keep(understanding)
         yield done
+
+    def _ask_back(self, matches: Sequence[curated.Match]) -> list[AnswerEvent]:
+        """Each question as a button, and numbered in the text for channels that have none."""
+        questions = [curated.question_of(match.pair.chunk) for match in matches]
+        sure = sum(match.confidence for match in matches)
+        begin = self._begin("clarify", f"one of {len(questions)} curated questions, confidence {sure:.3f}")
+        delta = self._delta("\n".join([DID_YOU_MEAN[self._query.language], *numbered(questions)]))
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
+        return [begin, delta, replace(done, buttons=tuple(Button(question, question) for question in questions))]
 
     def _give_abstention(self) -> list[AnswerEvent]:
         language = self._query.language

@@ -13,7 +13,17 @@ from ingestion.chunk import Chunk
 from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
 
 Path = Literal[
-    "exact_cache", "rule", "semantic_cache", "faq", "passage", "small", "large", "cloud", "abstain", "handoff"
+    "exact_cache",
+    "rule",
+    "semantic_cache",
+    "faq",
+    "clarify",
+    "passage",
+    "small",
+    "large",
+    "cloud",
+    "abstain",
+    "handoff",
 ]
 Outcome = Literal["answered", "disconnected", "failed"]
 

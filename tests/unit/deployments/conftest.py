@@ -81,7 +81,6 @@ class Shop:
         self.settings = AppSettings.model_validate(
             {
                 "retriever": {
-                    "faq_threshold": 0.8,
                     "evidence_threshold": {"en": 0.3, "zh": 0.3},
                     "evidence_coverage": 0.6,
                 },

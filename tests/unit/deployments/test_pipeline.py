@@ -12,10 +12,10 @@ from deployments.answering.errors import (
 )
 from deployments.answering.phrases import NOTHING_ASKED
 from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Evidence, Meta, Principal, RetrievedChunk
-from deployments.fakes import InMemoryCache
+from deployments.fakes import InMemoryCache, InMemoryRetriever
 from deployments.intent_classifier import IntentClassifier
 from models.fakes import HashEmbedder, KeywordIntentHead, ScriptedLLM
-from tests.unit.deployments.conftest import Shop, passage
+from tests.unit.deployments.conftest import Shop, passage, qa
 
 pytestmark = pytest.mark.unit
 
@@ -67,6 +67,33 @@ async def test_curated_answer_is_given_verbatim_and_cited(shop: Shop) -> None:
     assert text(events) == "Five working days."
     assert cited(events) == ["refund"]
     assert record.grounded
+
+
+async def test_near_tie_is_asked_back_and_the_click_is_answered(tmp_path: Path) -> None:
+    chunks = [
+        qa("gold", "What is the monthly fee of the Gold Account?", "Five euros."),
+        qa("plus", "What is the monthly fee of the Gold Plus Account?", "Nine euros."),
+    ]
+    near = {"gold": 0.921, "plus": 0.92}  # as an encoder finds them
+
+    class Near(InMemoryRetriever):
+        async def search(self, *asked: Any) -> Evidence:
+            found = await super().search(*asked)
+            return replace(found, pairs=tuple(replace(each, similarity=near[each.chunk.id]) for each in found.pairs))
+
+    shop = Shop(tmp_path, retriever=Near(HashEmbedder(dim=512), chunks))
+    events, record = await shop.ask("monthly fee")
+    done = events[-1]
+    assert path(events) == "clarify"
+    assert isinstance(done, Done)
+    assert [button.message for button in done.buttons] == [chunk.question for chunk in chunks]
+    assert all(button.label in text(events) for button in done.buttons)
+    assert record.citations == []
+    clicked, _ = await shop.ask("monthly fee", text(events), done.buttons[1].message)
+    assert path(clicked) == "faq"
+    assert text(clicked) == "Nine euros."
+    told, _ = await shop.ask("monthly fee", text(events), "the first one")
+    assert text(told) == "Five euros."
 
 
 async def test_chinese_question_is_answered_from_chinese_knowledge(shop: Shop) -> None:
