@@ -76,6 +76,7 @@ _CORRECTION = re.compile(
     r"|^(?:(?:no|sorry|wait|oops|oh)[\s,.!…-]+)*not (?:the |my |for |in )?(?P<wrong_en>[\w ]{2,30}?), ?(?:but "
     r"|rather )?(?P<right_en>(?:the|my|for|in)? ?[\w -]{2,40})$"
     r"|^我(?:说|问|指|要)的不是(?P<wrong_zh>[^，,。]{1,15})[，,](?:而)?是(?P<right_zh>[^，,。]+)"
+    r"|^(?:(?:no|sorry|wait|oops)[\s,.!…-]+)+(?P<name>(?-i:[A-Z0-9][\w.-]*(?: [A-Z0-9][\w.-]*){0,3}))$"
     r"|^(?:(?:no|sorry|wait|oops|not (?:the |that )[\w ]{1,30})[\s,.!…-]+)+(?:actually |rather |but "
     r")?(?P<bare>(?:the|for the|in|for) [^?]{2,50})$"
     r"|^(?:(?:不对|不是(?:的|[^，,。]{1,12}(?=[，,]))?|错了|说错了|打错了|搞错了|不好意思|抱歉|哦|等等|等一下"
@@ -244,7 +245,7 @@ def _ask_end(question: str) -> str:
 
 
 def _corrected(correction: re.Match[str], question: str, answer: str) -> Reading | None:
-    names = ("en", "bare", "zh", "right_en", "right_zh")
+    names = ("en", "bare", "name", "zh", "right_en", "right_zh")
     meant = next(part for part in map(correction.group, names) if part is not None).strip(" .!。！")
     wrong = correction["wrong_zh"]
     if wrong is not None and wrong in question:

@@ -229,6 +229,11 @@ _LAST_CLAUSE = re.compile(
 _REGARDING = re.compile(r"(?:in|with) regards?\b", re.IGNORECASE)
 _MEASURE = re.compile(r"\d[\d.,]*\s?[a-z%€$]+", re.IGNORECASE)
 _ALSO = re.compile(r"\b(?:too|also|as well)[ ?!.]*$", re.IGNORECASE)
+_PARTICIPLE = re.compile(r"(?!speed|breed|hundred)[a-z]{3,}[^e]ed")
+_NOUN_AFTER = re.compile(  # "after a cold", which is no clause
+    r"(?:after|before|during|without|until|since) (?:(?:a|an|the|my|our|his|her|their) )?[a-z-]+(?: [a-z-]+)?",
+    re.IGNORECASE,
+)
 _CLAUSE_OPENER = re.compile(
     r"^(?:when|while|if|as long as|after|before|during|without|because|until|since|unless)\b", re.IGNORECASE
 )
@@ -425,6 +430,8 @@ def _phrases(text: str) -> Iterator[Phrase]:
     determiner_at = 0
 
     def finished() -> Iterator[Phrase]:
+        while len(run) > 1 and _PARTICIPLE.fullmatch(run[-1].group()):
+            run.pop()  # "get my cat vaccinated", "is my order cancelled"
         if run:
             start = determiner_at if determiner else run[0].start()
             head = text[run[0].start() : run[-1].end()]
@@ -489,6 +496,8 @@ def thing_of(question: str) -> str | None:
     found = phrases(question)
     if not found:
         return None
+    if all(phrase.preposition in ("near", "around") for phrase in found):
+        return None  # only where, not what
     best = max(range(len(found)), key=lambda i: (_weight(found[i], question), -i))
     chosen = found[best]
     end = chosen.end
@@ -562,7 +571,7 @@ def asked_of(question: str, fragment: str) -> str:
     body, end = question.rstrip(" ?.!"), "?" if not question.endswith((".", "!")) else ""
     if (turned := _turned(body, fragment)) is not None:
         return f"{turned}{end}"
-    if _CLAUSE_OPENER.match(fragment):
+    if _CLAUSE_OPENER.match(fragment) and not (_NOUN_AFTER.fullmatch(fragment) and phrases(fragment)):
         clause = _LAST_CLAUSE.match(body)
         if clause is not None:
             return f"{clause['before']}{fragment}{end}"
@@ -608,7 +617,7 @@ def _turned(question: str, fragment: str) -> str | None:
 
 def _swapped_measure(question: str, fragment: str) -> str | None:
     """ "10 kg" for "5 kg"."""
-    new = re.fullmatch(r"(?:a |an |for |of |up to )?(?P<amount>\d[\d.,]*)\s?(?P<unit>[a-zA-Z%€$]+)", fragment)
+    new = re.fullmatch(r"(?:a |an |for |of |up to )?(?P<amount>\d[\d.,]*)\s?(?P<unit>[a-zA-Z%€$]+[²³]?)", fragment)
     if new is None:
         return None
     old = re.search(rf"\b\d[\d.,]*\s?-?{re.escape(new['unit'])}(?!\w)", question, re.IGNORECASE)

@@ -40,7 +40,7 @@ _MODAL = (
 )
 _PERSON = "你们家|你们|您们|您|你|我们|咱们|我|大家|他们|她们|它们|它|他|她"
 _LIGHT_VERBS = (
-    "看|填|改|选|写|领|查|了解一下|了解|咨询一下|咨询|问一下|查一下|看一下|看看|介绍一下|介绍|申请|办理|办|操作|弄"
+    "修好|做好|办好|弄好|洗好|改好|装好|处理好|做完|办完|弄完|看|填|改|选|写|领|查|了解一下|了解|咨询一下|咨询|问一下|查一下|看一下|看看|介绍一下|介绍|申请|办理|办|操作|弄"
     "|搞|处理|收费|收|算|拿到|收到|到账|寄到(?!付)|送到(?=哪|什么|多)|发到|寄往|寄(?!到付)|送(?!到)|发|到|购买|买"
     "|订购|订|使用|用|做|去|来|给|让"
     "|联系|找|拿|取|交|付|开通|提供|支持|适合|包含|包括|包|属于|存在|出|退|换|修|洗|坏了|坏|丢了|丢|带|装|一下"
@@ -55,18 +55,18 @@ _TRANSITIVE = (
     "清理|清洗|更换|修改|取消|安装|绑定|解绑|激活|拆卸|调整|设置|补办|保养|维修|兑换|领取|查询|报销|下载|预订|预定"
     "|预约|试听|试用|试穿|试吃|折叠|改签|转让|续费|续租|续借|升级|延期|暂停|改期"
     "|叠加使用|叠加|刻字|拼单|议价|退订|定制|水洗|机洗|手洗|充电|分期|加热|冷藏|冷冻|组装|连接|重置|重启|关闭|打开"
-    "|开启|删除|恢复|打印|签收|托运|邮寄|携带|赠送|回收"
+    "|开启|删除|恢复|打印|签收|托运|邮寄|携带|赠送|回收|加急|代办|代取|自取|延长"
 )
 _PROCEDURES = (
     "退货|退款|退票|退房|退税|退保|换货|换新|付款|支付|付费|充值|提现|转账|还款|汇款|缴费|缴纳|开票|注册|登录|登陆"
     "|报名|挂号|挂失|补卡|发货|收货|到货|送货|送餐|送水|上门|取件|寄件|配送|派送|投递|入库"
-    "|出库|出票|开课|上课|请假|体检|住院|出院|就诊|接种|理赔|投保|解约|注销|投诉|投票|打包|装修|理发|染发|烫发|洗车"
+    "|出库|出票|开课|上课|请假|体检|住院|出院|就诊|打疫苗|打针|绝育|献血|纹身|拔牙|报税|寄养|接种|理赔|投保|解约|注销|投诉|投票|打包|装修|理发|染发|烫发|洗车"
     "|洗牙|办卡|开卡|销户|开户|开门|关门|营业"
 )
 # "退房服务" is a thing
 _MADE_NOUNS = "(?:服务|费|券|码|单|险|政策|流程|说明|方式|规则|条件|运费|时间|记录|人员|日期|地址|宝|器|机|卡|证)"
 _PARTICLES = (
-    "的|了|着|过|地|得|在|把|给|被|从|往|对|向|跟|和|与|或者|或|及|为|因为|所以|但|而|请问|请|啊|呀|吧|哦|这边|那边"
+    "的|了|着|过|地|得|在|把|给|被|从|往|对|向|跟|和|与|或者|或|以及|为|因为|所以|但|而|请问|请|啊|呀|吧|哦|这边|那边"
     "|里面|里|上|下|时候|时间|价格|价钱|费用|钱|贵|便宜|一点|点|些"
 )
 # Words that begin like one of those above, but are things.
@@ -90,7 +90,10 @@ _TOKEN = re.compile(
     r"|(?P<other>.)",
     re.DOTALL,
 )
-_TIME_AMOUNT = re.compile(r"(?:每|一|两|半|\d+)个?(?:年|月|周|天|日|次|件|人|小时)")
+_AMOUNT = re.compile(  # "一斤", "每场"; "下一班"
+    r"(?:每|一|两|半|\d+)个?(?:年|月|周|天|日|晚|次|件|人|位|份|斤|公斤|克|升|瓶|盒|包|箱|场|节|趟|公里|平米|平方|小时|分钟)"
+    r"|下一?(?:场|次|班|期|趟|批|节|轮)"
+)
 _PRONOUN = re.compile(
     r"它们?(?:的)?|(?:这|那)[两几三](?:个|款|种|台|件|家|项)|(?:这|那)(?:个|款|种|些|件|台|双|张|份|样|两个"
     r"|两款)?(?=[?？吗呢]|$)"
@@ -133,7 +136,7 @@ _ASK_FOR = frozenset(
 _SUBJECTLESS = re.compile(  # "是正品吗", "质量怎么样", "有哪些颜色", "包邮吗"
     r"(?:都|全)?是(?!不是|否|你|您|人|机|谁|什么|怎么|我)[^，,。\s]{1,7}的?(?:吗|么)|是不是(?!你|您|人|机"
     r"|我)[^，,。\s]{1,7}的?"
-    r"|(?:质量|效果|评价|手感|音质|画质|味道|口感|做工)(?:怎么样|如何|好吗|好不好|咋样)"
+    r"|有(?:什么|啥|哪些)(?:区别|不同|差别)|(?:质量|效果|评价|手感|音质|画质|味道|口感|做工)(?:怎么样|如何|好吗|好不好|咋样)"
     r"|(?:还)?(?:好用|好吃|好看|贵|大|重|划算|值得买|耐用|靠谱|安全|有货|包邮|免费|防水|保修|是正品|有效|有用)(?:吗"
     r"|么|不)"
     r"|(?:都)?(?:有)?(?:什么|哪些|哪几种|几种|几个)(?:颜色|尺寸|尺码|规格|口味|型号|款式|版本|大小)(?:可选|的)?"
@@ -241,7 +244,7 @@ def _says_something(text: str) -> bool:
 
 def _holds_nothing(bare: str) -> bool:
     """Only words that any question may hold: "需要多长时间", "怎么收费", "周末可以取吗"."""
-    rest = _TIME_AMOUNT.sub("", bare)
+    rest = _AMOUNT.sub("", bare)
     for name in ("time", "people"):
         while (found := of_class(name, rest)) and found.group() != "会员":
             rest = rest[: found.start()] + rest[found.end() :]
@@ -321,12 +324,17 @@ def thing_of(question: str) -> str | None:
     best, best_weight, before = None, 0, ""
     for piece in _pieces(_POLITE.sub("", question.strip())):
         thing = _undetermined(piece.text) if piece.kind == "thing" else ""
-        if thing and thing not in _NO_THINGS and word_class(thing) not in ("place", "time", "colour"):
+        if thing and not _is_place(thing):
             weight = _weight(thing) + (before in _ASK_FOR)
             if best is None or weight > best_weight:
                 best, best_weight = thing, weight
         before = piece.text
     return best
+
+
+def _is_place(thing: str) -> bool:
+    """A place or time at which something is asked for, and no thing that is asked for."""
+    return thing in _NO_THINGS or thing.endswith("附近") or word_class(thing) in ("place", "time", "colour")
 
 
 def _undetermined(thing: str) -> str:
@@ -366,6 +374,8 @@ def asked_of(question: str, fragment: str) -> str:
     kind = word_class(new)
     if _CONDITION.match(new):
         return f"{new}{question}"
+    if re.search(r"[之以]?后$", new) and (just := re.search(r"刚[^，,。可能会要有是]{1,6}", question)):
+        return question[: just.start()] + new + question[just.end() :]  # "刚纹身", "拔牙之后"
     if kind and (old := of_class(kind, question)):
         return question[: old.start()] + new + question[old.end() :]
     if (swapped := _swapped_measure(question, new)) is not None:

@@ -106,6 +106,15 @@ FLIGHT = ("Can I change my flight?", "Yes. Would you like to know the fees for c
         (("有延迟退房服务吗", "有的。", "怎么收费"), "延迟退房服务怎么收费"),
         (("年卡多少钱", "2999元。您想了解一下月卡的价格吗？", "好啊"), "月卡的价格"),
         (("怎么修改邮箱", "在资料里。", "我说的不是邮箱，是手机号"), "怎么修改手机号"),
+        (("Can I get my cat vaccinated today?", "Yes.", "and my rabbit?"), "Can I get my rabbit vaccinated today?"),
+        (("Can I donate blood after a tattoo?", "No.", "after a cold?"), "Can I donate blood after a cold?"),
+        (("How much is a taxi to Terminal 1?", "35 euros.", "no, Terminal 3"), "How much is a taxi to Terminal 3?"),
+        (("Where can I park near the theatre?", "Here.", "how much is it?"), "park near the theatre: how much is it?"),
+        (("古埃及展的门票多少钱？", "80元。", "它周一开放吗"), "古埃及展的门票周一开放吗"),
+        (("有鲜奶卖吗？", "有。", "多少钱一斤"), "鲜奶卖多少钱一斤"),
+        (("年卡有几种？", "两种。", "有什么区别"), "年卡有什么区别"),
+        (("刚纹身可以献血吗？", "不可以。", "拔牙之后呢"), "拔牙之后可以献血吗？"),
+        (("眼镜框断了能修吗？", "可以。", "多久能修好"), "眼镜框断了能修多久能修好"),
     ],
 )
 def test_turn_is_given_what_it_leaves_out(turns: tuple[str, ...], expected: str) -> None:
