@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import signal
 import statistics
 import sys
 import time
@@ -36,7 +37,7 @@ from perf.peer import Recording
 from perf.provenance import ROOT, provenance
 
 _TIMEOUT_S = 30.0
-_UP_TIMEOUT_S = 30.0
+_UP_TIMEOUT_S = 240.0
 _OPENINGS = {
     "en": (
         "",
@@ -272,6 +273,7 @@ def _options() -> argparse.Namespace:
 
 def main() -> None:
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers end with this program
     origin = provenance()
     try:
         version = None if options.no_litellm else installed()

@@ -27,6 +27,7 @@ REQUIREMENTS = ("litellm[proxy]>=1.100,<=1.109.0", "litellm-proxy-extras<=0.4.11
 _HOME = ROOT / ".raydesk" / "perf" / "litellm"
 _UP_TIMEOUT_S = 300.0  # it imports for half a minute on an idle machine
 _STOP_TIMEOUT_S = 15.0
+_PATIENT = ("--timeout_worker_healthcheck", "300")
 
 
 class PeerError(RuntimeError):
@@ -70,7 +71,8 @@ def running_proxy(desk: str, port: int, workers: int) -> Iterator[Proxy]:
         }
         with log.open("w") as output:
             process = subprocess.Popen(
-                [*command, "--num_workers", str(workers), "--telemetry", "False"],
+                # Without the last option uvicorn ends a worker that imports for more than 5 s, and starts it anew.
+                [*command, "--num_workers", str(workers), "--telemetry", "False", *_PATIENT],
                 cwd=folder,
                 env=environment,
                 stdout=output,
