@@ -91,6 +91,8 @@ def differs_in(first: Meaning, second: Meaning) -> str | None:
         return "direction"
     if _ends(first, "⇠from") & _ends(second, "⇠to") or _ends(first, "⇠to") & _ends(second, "⇠from"):
         return "direction"
+    if (later := _ends(first, "⇠later")) and (then := _ends(second, "⇠later")) and later.isdisjoint(then):
+        return "direction"
     if {first.given_to, second.given_to} == {"speaker", "another"}:
         return "person"
     if first.between and second.between and first.between != second.between:

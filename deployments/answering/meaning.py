@@ -251,7 +251,9 @@ _FRAMES_ZH = tuple(
     for pattern in (
         r"(?:我)?(?:想|要|来)?(?:请教|咨询|请问|问|了解|打听|确认)(?:一)?(?:下|问)?(?:你们|您|大家|客服)?(?:关于)?",
         r"(?:能不能|能|可以|可否|能否|麻烦|请|烦请)?(?:告诉|告知|教教|教|跟我说|给我讲|介绍)(?:一下)?(?:我)?(?:一下)?(?:关于)?",
-        r"(?:麻烦|请|劳驾|能|能不能|可以)*(?:帮|替)(?:我|忙|我们)?(?:看|问|确认)?(?:一)?下?",
+        # Asked of the company, for the speaker: "我妈能替我" and "替我妈" are another matter.
+        r"(?:^|(?<=[你您们想要吧 ,，.。!！?？:：]))(?:麻烦|请|劳驾|能|能不能|可以)*"
+        r"(?:帮|替)(?:我(?![妈爸儿女哥姐弟妹孩老朋家同])|忙|我们)?(?:看|问|确认)?(?:一)?下?",
         r"(?:我)?(?:不太|不|还不|也不)(?:知道|清楚|明白|确定|了解|晓得|懂)(?:该|要|应该)?",
         r"(?:客服|人工|有人|有客服)(?:在)?(?:吗|不)[，,？?。 ]|不好意思|对不起|打扰了?(?:一下)?|在吗|在不在|有人吗",
     )
@@ -314,7 +316,7 @@ _A_NOT_A = re.compile(r"(.{1,2})[不没]\1")
 
 _WORD = re.compile(r"⟦[^⟧]*⟧|[a-z]+_?(?:-[a-z]+)*|[\u3400-\u9fff]|[+&%#→>-]")
 # What stands before and behind one of these may not change places.
-_MARKERS_EN = frozenset("from to into before after than instead over for with by until".split())  # noqa: SIM905
+_MARKERS_EN = frozenset("from to into before after than instead over for with by until later".split())  # noqa: SIM905
 _FILLER_MARKERS_ZH = frozenset("送到 寄到 寄往 飞 发往 到 至 → > -".split())  # noqa: SIM905
 _MARKERS_ZH = _FILLER_MARKERS_ZH | frozenset("转 换 抵 译 比 换成 改成 变成 兑 兑换 before after".split())  # noqa: SIM905
 _NEGATIONS_ZH = "不没无未非勿"  # counted, not compared
@@ -415,8 +417,11 @@ _BETWEEN = {
     "to the company": re.compile(r"\b(?:i|we)\b(?: \w+){1,2} you\b|我[^你您的]{1,4}(?:你们|您|你)(?!的)"),
     "to the speaker": re.compile(r"\byou\b(?: \w+){1,2} (?:me|us)\b|(?:你们|您|你)[^我的]{1,4}我(?!的)"),
 }
-_TO_SPEAKER = re.compile(r"[给向替](?:我(?!的)|自己|本人)")
-_TO_ANOTHER = re.compile(r"[给向替](?!我(?!的)|自己|本人)[\u3400-\u9fff]")
+_MINE = "|".join(
+    ["的", *(piece for piece, name in _CHINESE.items() if name in PERSONS), *(p for p in PEOPLE if not p.isascii())]
+)  # behind 我 these make it somebody or something else: 我妈
+_TO_SPEAKER = re.compile(rf"[给向替](?:我(?!{_MINE})|自己|本人)")
+_TO_ANOTHER = re.compile(rf"[给向替](?!我(?!{_MINE})|自己|本人)[\u3400-\u9fff]")
 
 
 @lru_cache(maxsize=20_000)
@@ -621,6 +626,8 @@ def _turns(raw: list[str], has_cjk: bool) -> frozenset[tuple[str, str]]:
                 turns |= {(y, "⇠from") for y in behind[:1]}
             elif name == "to":
                 turns |= {(y, "⇠to") for y in behind[:1]}
+            elif name == "later":
+                turns |= {(x, "⇠later") for x in before[-1:]}
             turns |= {(x, y) for x in before[-1:] for y in behind[:1] if x != y and name != "from"}
     return frozenset(turns)
 

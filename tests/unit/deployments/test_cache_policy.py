@@ -46,6 +46,8 @@ def test_paraphrases_are_the_same_question(asked: str, stored: str) -> None:
 @pytest.mark.parametrize(
     ("asked", "stored"),
     [
+        ("我能替我妈挂号吗", "我妈能替我挂号吗"),
+        ("Can I pay now and collect later?", "Can I collect now and pay later?"),
         # letters and characters that make another word
         ("怎么预约体检", "怎么预约体验"),
         ("怎么托运", "怎么拖运"),
