@@ -294,6 +294,15 @@ class TurnLogSettings(Branch):
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="The embedded engine takes exactly one replica.")
 
 
+class RewritingSettings(Branch):
+    """Follow-ups of which the rules are not sure what they leave out."""
+
+    tier: Literal["small", "large"] | None = Field(
+        None, description="The tier that puts them as questions which stand alone; none: the rules' version stands."
+    )
+    timeout_s: float = Field(1.5, gt=0, description="Where it would take longer, the rules' version stands, seconds.")
+
+
 class DeadlineSettings(Branch):
     """No step waits longer than this."""
 
@@ -328,6 +337,7 @@ class AppSettings(BaseSettings):
         (), description="Language models, smallest first; none: only curated answers and passages."
     )
     turn_log: TurnLogSettings = TurnLogSettings()
+    rewriting: RewritingSettings = RewritingSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
 
     @classmethod
@@ -356,7 +366,7 @@ class AppSettings(BaseSettings):
         apart = {"placement", "replicas"}
         tiers = {"engine_kwargs", "env", "replicas"}
         return self.model_dump_json(
-            include={"encoder", "intents", "retriever", "tiers"},
+            include={"encoder", "intents", "retriever", "tiers", "rewriting"},
             exclude={"intents": apart, "retriever": apart, "tiers": {"__all__": tiers}},
         )
 

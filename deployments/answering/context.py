@@ -1,22 +1,19 @@
 """What a turn means in its conversation: a question that stands alone, or no question at all. Pure.
 
 Told by rules: the turn is given what it leaves out only when it leaves something out. A turn that may as well stand
-alone is left as it is, and `Reading.is_sure` says so: there a model may be asked (`Rewriter`).
+alone is left as it is, and `Reading.is_sure` says so: there a model may be asked (rewriting.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
 
 from deployments.answering import context_en, context_zh
 from deployments.answering.choices import chosen, offered
 from deployments.answering.context_types import Lean
-from deployments.answering.errors import DependencyError
 from deployments.answering.turn_kind import TurnKind, folded, kind_of
 from models.protocols import ChatMessage
 
@@ -108,13 +105,6 @@ class Reading:
     is_sure: bool = True  # False: the rules would not be surprised to be wrong
 
 
-class Rewriter(Protocol):
-    """A language model that writes standalone questions, where rules are not sure."""
-
-    async def rewrite(self, messages: Sequence[ChatMessage]) -> str:
-        """The last message as a question that stands alone. Raises `DependencyError`s."""
-
-
 def read(messages: Sequence[ChatMessage]) -> Reading:
     """The last message, which is the customer's; the earlier ones are read in their order, so that each can lean on
     what the one before it meant."""
@@ -129,19 +119,6 @@ def read(messages: Sequence[ChatMessage]) -> Reading:
             if reading.kind == "question":
                 question, answer = reading.text[:_MOST_CHARS], ""
     return reading
-
-
-async def rewritten(reading: Reading, messages: Sequence[ChatMessage], rewriter: Rewriter, limit_s: float) -> Reading:
-    """As the model puts it, where the rules are not sure and the model is in time; the rules' reading otherwise."""
-    if reading.is_sure or reading.kind != "question":
-        return reading
-    try:
-        async with asyncio.timeout(limit_s):
-            text = (await rewriter.rewrite(messages)).strip()
-    except (TimeoutError, DependencyError):
-        return reading
-    last = messages[-1].content.strip()
-    return replace(reading, text=text, needs_history=text != last, is_sure=True) if text else reading
 
 
 def _read(text: str, question: str | None, answer: str) -> Reading:

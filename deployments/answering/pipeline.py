@@ -37,6 +37,7 @@ from deployments.answering.phrases import (
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
 from deployments.answering.query import asked_instead, build_query, without_last_answer
+from deployments.answering.rewriting import TierRewriter, rewritten
 from deployments.answering.rules import Reply, Rules
 from deployments.answering.types import (
     AnswerEvent,
@@ -220,6 +221,20 @@ class Turn:
         self._request = self._conversation.request
         self._read(self._request.messages)
         self._flow = CustomerFlow(p.rules, p.tools, self._request, self._conversation.session, self._now())
+        await self._rewrite()
+
+    async def _rewrite(self) -> None:
+        """A model's version of a follow-up, where one is asked for, is up, and is in time."""
+        limits, query = self._p.settings.rewriting, self._query
+        tier = self._p.tiers.get(limits.tier or "")
+        if tier is None or tier.state != "ready" or query.is_sure:
+            return
+        rewriter = TierRewriter(tier, f"{self._request.turn_id}-rewrite")
+        call = rewritten(query, self._request.messages, rewriter)
+        try:
+            self._query = await self._timed("rewrite", call, limits.timeout_s)
+        except DependencyError as error:
+            self._degrade("rewriting:down", error)
 
     async def _close_conversation(self, done: Done) -> AsyncIterator[AnswerEvent]:
         """The question that waited, the session for the next turn, and the end."""

@@ -1,11 +1,8 @@
-import asyncio
 import time
-from collections.abc import Sequence
 
 import pytest
 
-from deployments.answering.context import Reading, read, rewritten
-from deployments.answering.errors import DependencyError
+from deployments.answering.context import Reading, read
 from deployments.answering.query import build_query, detect_language, normalize
 from deployments.answering.types import ChatRequest, Principal
 from models.protocols import ChatMessage
@@ -198,36 +195,3 @@ def test_no_text_takes_long(unit: str) -> None:
     began = time.process_time()
     read(request(unit * 3000, unit * 3000 + "?", unit * 130 + "x").messages)
     assert time.process_time() - began < 5
-
-
-class Scripted:
-    def __init__(self, text: str, after_s: float = 0.0, error: Exception | None = None) -> None:
-        self.text, self.after_s, self.error = text, after_s, error
-
-    async def rewrite(self, messages: Sequence[ChatMessage]) -> str:
-        await asyncio.sleep(self.after_s)
-        if self.error is not None:
-            raise self.error
-        return self.text
-
-
-UNSURE = request("你们的K7空气炸锅多少钱？", "399元", "保质期多久").messages
-
-
-async def test_model_rewrites_where_the_rules_are_not_sure() -> None:
-    reading = read(UNSURE)
-    assert not reading.is_sure
-    assert (await rewritten(reading, UNSURE, Scripted("K7多久过期"), 1.0)).text == "K7多久过期"
-
-
-@pytest.mark.parametrize(
-    "model", [Scripted("late", after_s=1.0), Scripted("x", error=DependencyError()), Scripted(" ")]
-)
-async def test_rules_stand_when_the_model_is_late_or_away(model: Scripted) -> None:
-    reading = read(UNSURE)
-    assert await rewritten(reading, UNSURE, model, 0.01) == reading
-
-
-async def test_model_is_not_asked_where_the_rules_are_sure() -> None:
-    reading = Reading("question", "Where is my order?")
-    assert await rewritten(reading, request("Where is my order?").messages, Scripted("x"), 1.0) == reading
