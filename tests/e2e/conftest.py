@@ -70,7 +70,7 @@ class Desk:
     def processes(self, title: str) -> list[ProcessId]:
         """Its processes whose command line holds `title`."""
         found = descendants(self.running.launcher.pid)
-        return [process for process in found if title in _command_line(process.pid)]
+        return [process for process in found if title in command_line(process.pid)]
 
     def passes(self, suite: Path) -> None:
         """Runs a file of tests in a process that joins this desk's Ray, and calls its rooms as the ingress does.
@@ -124,7 +124,7 @@ def wait_until(is_true: Callable[[], bool], timeout_s: float, what: str) -> None
         time.sleep(0.5)
 
 
-def _command_line(pid: int) -> str:
+def command_line(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except (FileNotFoundError, ProcessLookupError):

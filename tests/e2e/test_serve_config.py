@@ -1,4 +1,4 @@
-"""`serve deploy serve_config.yaml`: production's file on a Ray cluster that is started with cluster/ray.env.
+"""Production's file on a Ray cluster that cluster/node.sh starts, deploys it on, and keeps.
 
 What cannot be had here is replaced as an operator would do it, by environment variables: small models in place of
 Llama, one replica of each room, no GPU. The file itself is deployed as it is, but for the port.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ import pytest
 from cluster.environment import ray_environment, write_token
 from cluster.instance import Instance
 from cluster.ports import choose_serve_ports
-from cluster.processes import end
+from cluster.processes import ProcessId, end
 from cluster.valkey import Valkey
 from deployments.settings import load_settings
 from tests.e2e.conftest import (
@@ -31,6 +32,7 @@ from tests.e2e.conftest import (
     ROOT,
     TIER_TIMEOUT_S,
     Desk,
+    command_line,
     free_port,
     wait_until,
 )
@@ -62,26 +64,36 @@ class Production:
         self._valkey = Valkey(self._instance.tmp / "valkey.sock", folder / "valkey", folder / "valkey.log")
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
-        self._config = folder / "serve_config.yaml"
-        self._config.write_text(CONFIG.read_text("utf-8").replace("port: 8000", f"port: {port}"), "utf-8")
+        self.config = folder / "serve_config.yaml"
+        self.config.write_text(CONFIG.read_text("utf-8").replace("port: 8000", f"port: {port}"), "utf-8")
         self._dashboard_port = free_port()
         self._log = folder / "ray.log"
         self._environment = self._ray() | self._stand_ins(folder, knowledge)
 
     def _ray(self) -> dict[str, str]:
+        """What lets the cluster live beside the other desk: their files and ports must not meet."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYDESK_"))}
-        clean |= {
-            "RAYDESK_HOME": str(ROOT),
-            "PYTHONPATH": str(ROOT),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-        script = "set -ae; . cluster/ray.env; env --null"
-        made = subprocess.run(["bash", "-c", script], cwd=ROOT, env=clean, capture_output=True, text=True, check=True)
-        of_file = dict(line.split("=", 1) for line in made.stdout.split("\0") if line)
-        # Another desk runs on this machine: the files and ports of the two must not meet.
         own = ray_environment(self._instance, choose_serve_ports(self._instance.id))
         apart = ("PORT", "_FILE_LOC", "SOCKET_PATH", "STATE_BASE", "STATE_FILE", "TOKEN_PATH", "INSTANCE_ID")
-        return of_file | {name: value for name, value in own.items() if name.endswith(apart)}
+        ports = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
+        options = {
+            **{name: free_port() for name in (*ports, "ray-client-server-port")},
+            "min-worker-port": 0,  # any; by default they are where free_port looks
+            "max-worker-port": 0,
+            "temp-dir": self._instance.tmp / "ray",
+            "num-cpus": 16,  # shares for scheduling: the file asks for the cores of a real cluster
+            "num-gpus": 0,
+            "object-store-memory": 200_000_000,
+        }
+        return (
+            clean
+            | {name: value for name, value in own.items() if name.endswith(apart)}
+            | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "RAYDESK_DASHBOARD_PORT": str(self._dashboard_port),
+                "RAYDESK_RAY_OPTIONS": " ".join(f"--{name}={value}" for name, value in options.items()),
+            }
+        )
 
     def _stand_ins(self, folder: Path, knowledge: Path) -> dict[str, str]:
         local = load_settings(ROOT / "cluster" / "local.yaml").tiers[0].model_dump()
@@ -108,34 +120,15 @@ class Production:
         write_token(self._instance)
         self._valkey.start({})
         self._valkey.wait_until_ready()
-        ports = ("port", "dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port")
-        options = {
-            **{name: free_port() for name in (*ports, "ray-client-server-port")},
-            "min-worker-port": 0,  # any; by default they are where free_port looks
-            "max-worker-port": 0,
-            "dashboard-port": self._dashboard_port,
-            "include-dashboard": "true",
-            "temp-dir": self._instance.tmp / "ray",
-            "num-cpus": 16,  # shares for scheduling: the file asks for the cores of a real cluster
-            "num-gpus": 0,
-            "object-store-memory": 200_000_000,
-        }
-        arguments = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         with self._log.open("wb") as log:
-            ray = subprocess.Popen(
-                ["ray", "start", "--head", "--block", *arguments],
+            self._keeper = subprocess.Popen(
+                ["cluster/node.sh", "head", str(self.config)],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-
-        def is_up() -> bool:
-            assert ray.poll() is None, self._log.read_text()
-            return "applications" in self.serve("status")
-
-        wait_until(is_up, COMMAND_TIMEOUT_S, "the cluster's dashboard")
 
     def serve(self, *arguments: str) -> str:
         """What `serve …` says, errors too."""
@@ -149,13 +142,6 @@ class Production:
             check=False,
         )
         return done.stdout + done.stderr
-
-    def deploy(self, change: tuple[str, str] = ("", "")) -> str:
-        text = self._config.read_text("utf-8")
-        assert change[0] in text
-        file = self._config.with_name("deployed.yaml")
-        file.write_text(text.replace(*change, 1) if change[0] else text, "utf-8")
-        return self.serve("deploy", str(file))
 
     def ask(self, path: str = "/v1/chat", **fields: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {KEY}"}
@@ -172,21 +158,16 @@ class Production:
             return {}
         return document
 
+    def gcs(self) -> list[ProcessId]:
+        return [process for process in self._instance.processes() if "gcs_server" in command_line(process.pid)]
+
     def stop(self) -> None:
+        self._keeper.terminate()
         end(self._instance.processes(), 5.0)
         self._valkey.stop()
 
 
-def test_a_misspelt_key_is_refused_by_its_name(production: Production) -> None:
-    production.deploy(("max_concurrent_turns:", "max_concurent_turns:"))
-    wait_until(
-        lambda: "max_concurent_turns" in production.serve("status"), COMMAND_TIMEOUT_S, "the status with the key's name"
-    )
-
-
 def test_the_file_as_it_is_answers_and_its_models_write(production: Production) -> None:
-    said = production.deploy()
-    assert "error" not in said.lower(), said
     wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms")
     first = production.ask()
     assert first["path"] == "faq"
@@ -202,3 +183,23 @@ def test_the_file_as_it_is_answers_and_its_models_write(production: Production) 
         message = production.ask("/v1/chat/completions", model=tier)["choices"][0]["message"]
         assert message["raydesk"]["path"] in (tier, "passage")
         assert message["citations"]
+
+
+def test_all_comes_back_by_itself_when_the_heart_of_the_cluster_dies(production: Production) -> None:
+    wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms")
+    (heart,) = production.gcs()
+    heart.signal(signal.SIGKILL)
+    wait_until(lambda: not production.readiness().get("ready"), COMMAND_TIMEOUT_S, "the end of the cluster")
+    wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms of the next one")
+    assert production.ask()["path"] == "exact_cache"  # what was stored is still there
+
+
+def test_a_misspelt_key_is_refused_by_its_name_and_what_runs_goes_on(production: Production, tmp_path: Path) -> None:
+    wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms")
+    misspelt = tmp_path / "misspelt.yaml"
+    misspelt.write_text(
+        production.config.read_text("utf-8").replace("max_concurrent_turns:", "max_concurent_turns:", 1)
+    )
+    production.serve("deploy", str(misspelt))
+    wait_until(lambda: "max_concurent_turns" in production.serve("status"), COMMAND_TIMEOUT_S, "the key in the status")
+    assert production.ask()["path"] == "exact_cache"
