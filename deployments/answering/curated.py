@@ -181,9 +181,10 @@ def _qualifiers(first: str, second: str, names: bool = False) -> Iterator[tuple[
     for one in context_en.phrases(first):
         for other in others:
             left, right = one.head.lower().split(), other.head.lower().split()
-            for word in set(left[1:]) & set(right[1:]):
-                if one.is_name or other.is_name or not names:
-                    yield left[: left.index(word)], right[: right.index(word)]
+            if not (one.is_name or other.is_name or not names):
+                continue
+            for word in (set(left[1:]) & set(right[1:])) - {left[0], right[0]}:  # nothing stands before those
+                yield left[: left.index(word)], right[: right.index(word)]
 
 
 def _is_sibling_zh(asked: str, question: str) -> bool:

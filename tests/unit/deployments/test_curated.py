@@ -118,6 +118,7 @@ def test_siblings(asked: str, question: str, language: Language, expected: bool)
         ("gold account fee", "What is the fee of the Gold Account?", False),
         ("account fee", "What is the fee of the Gold Account?", False),
         ("flexible plan", "How much is the plan?", False),
+        ("day day Pass", "How much is the day Pass day?", False),  # a word that comes twice
     ],
 )
 def test_names_that_are_longer_by_a_word(asked: str, question: str, expected: bool) -> None:
