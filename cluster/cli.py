@@ -25,6 +25,7 @@ app = typer.Typer(
     raydesk turns                     the newest turns of the log: questions, paths, times
     raydesk ingest apply ...          publish documents as a collection
     raydesk intents train ...         train the intent classifier on your own examples
+    raydesk cache report              what the cache holds and has saved; 'explain' and 'evict' beside it
     raydesk keys create ...           make an API key, for other machines to use
     raydesk stop                      end what `raydesk serve` started
 
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys: needed as soon as others than this machine may ask.")
 app.add_typer(keys, name="keys")
+cache = typer.Typer(no_args_is_help=True, help="The cache of the running application: what is in it, and why.")
+app.add_typer(cache, name="cache")
 app.add_typer(intents, name="intents")
 rules = typer.Typer(no_args_is_help=True, help="Rules and flows: what sure intents are answered with.")
 app.add_typer(rules, name="rules")
@@ -117,6 +120,42 @@ def check(
     from cluster.rules_check import check_rules
 
     raise typer.Exit(check_rules(file, head or state / "models" / "intent-head"))
+
+
+@cache.command("explain")
+def explain_cached(
+    question: Annotated[str, typer.Argument(help="As a customer would ask it.")],
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose answers.")] = "demo",
+    collection: Annotated[str, typer.Option("--collection", help="From which collection.")] = "help",
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Show the stored questions nearest to this one: what the verifier says of each, and whether it would be a hit."""
+    from cluster.cache import explain
+
+    raise typer.Exit(explain(state, question, tenant, collection))
+
+
+@cache.command("evict")
+def evict_cached(
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose answers.")] = "demo",
+    answer_id: Annotated[str | None, typer.Option("--id", help="The answer of this id.")] = None,
+    question: Annotated[str | None, typer.Option("--question", help="What is stored for this very question.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All answers of the tenant.")] = False,
+    block: Annotated[bool, typer.Option("--block", help="And store none for the question for a while.")] = False,
+    state: StateOption = DEFAULT_STATE,
+) -> None:
+    """Take answers out of the cache; all replicas forget them within a second."""
+    from cluster.cache import evict
+
+    raise typer.Exit(evict(state, tenant, answer_id, question, everything, block))
+
+
+@cache.command("report")
+def report_cached(state: StateOption = DEFAULT_STATE) -> None:
+    """Count what the cache holds, its hits by tier, what it refused and evicted and why, and what it saved."""
+    from cluster.cache import report
+
+    raise typer.Exit(report(state))
 
 
 @keys.command("create")

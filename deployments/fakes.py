@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import numpy as np
 
-from deployments.answering.cache_policy import closeness, same_question
+from deployments.answering.cache_policy import CURATED_PATHS, closeness, same_question
 from deployments.answering.errors import DeadlineExceededError, UnknownCollectionError
+from deployments.answering.evidence import still_stands
+from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
 from deployments.answering.protocols import Held
+from deployments.answering.query import normalize
 from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
     CachedAnswer,
@@ -20,8 +25,10 @@ from deployments.answering.types import (
     Language,
     Principal,
     RetrievedChunk,
+    Standing,
 )
-from ingestion.chunk import Chunk
+from ingestion.chunk import Chunk, content_digest
+from ingestion.difference import VersionChange
 from models.protocols import Embedder, Vectors
 
 
@@ -41,6 +48,12 @@ class InMemoryRetriever:
         self._chunks = list(chunks)
         self._place = (tenant, collection)
         self.published = version
+        self._versions = {version: self._chunks}
+
+    def publish(self, version: str, chunks: Sequence[Chunk]) -> None:
+        """In place of what was published before, which may be published again."""
+        self.published, self._chunks = version, list(chunks)
+        self._versions[version] = self._chunks
 
     async def version(self, principal: Principal, collection: str) -> str:
         if (principal.tenant, collection) != self._place:
@@ -65,6 +78,21 @@ class InMemoryRetriever:
         questions = self._ranked(query, pairs, [chunk.question for chunk in pairs])
         return Evidence(self.published, passages[:top_k], questions[:3])
 
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        old = self._versions.get(standing.knowledge_version)
+        if old is None:
+            return None
+        change = self._change(old, self._chunks)
+        return self.published if still_stands(standing, change, principal, date.today()) else None
+
+    def _change(self, old: Sequence[Chunk], new: Sequence[Chunk]) -> VersionChange:
+        was, now = ({(chunk.id, content_digest(chunk)) for chunk in chunks} for chunks in (old, new))
+        added = tuple(chunk for chunk in new if (chunk.id, content_digest(chunk)) not in was)
+        questions = self._embedder.embed_queries([chunk.question for chunk in added])
+        questions[[not chunk.question for chunk in added]] = 0
+        vectors = self._embedder.embed_passages([chunk.text for chunk in added])
+        return VersionChange(frozenset(was - now), added, vectors, questions)
+
     def _ranked(self, query: Vectors, chunks: Sequence[Chunk], texts: Sequence[str]) -> tuple[RetrievedChunk, ...]:
         similarities = self._embedder.embed_passages(texts) @ query
         ranked = sorted(zip(similarities.tolist(), chunks, strict=True), key=lambda pair: -pair[0])
@@ -72,39 +100,109 @@ class InMemoryRetriever:
 
 
 class InMemoryCache:
-    """A semantic cache without a store; forgets nothing until it is told to."""
+    """A semantic cache without a store; forgets nothing until it is told to, and learns nothing."""
 
-    def __init__(self, similarity_threshold: float = 0.95) -> None:
+    def __init__(self, similarity_threshold: float = 0.90, min_askers: int = 2) -> None:
         self._threshold = similarity_threshold
-        self._entries: dict[tuple[str, str], tuple[Vectors, CachedAnswer]] = {}
+        self._min_askers = min_askers
+        self._entries: dict[str, CacheHit] = {}  # scope and question → as an exact hit
+        self._scopes: dict[str, str] = {}  # key of an entry → scope
+        self._aliases: dict[str, str] = {}
+        self._blocked: set[str] = set()
+        self._askers: dict[str, set[str]] = {}
+        self._leases: dict[str, str] = {}
+        self.counts: dict[str, int] = {}  # it counts nothing
 
     async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
-        entry = self._entries.get((scope.key(), normalized))
-        return None if entry is None else CacheHit(entry[1], "exact", 1.0)
+        key = _key(scope, normalized)
+        if key in self._blocked:
+            return None
+        if (hit := self._entries.get(self._aliases.get(key, key))) is not None:
+            return hit
+        near = [
+            (distance(simhash(normalized), simhash(normalize(hit.answer.question))), hit) for hit in self._of(scope)
+        ]
+        bits, best = min(near, key=lambda candidate: candidate[0], default=(BITS, None))
+        closeness = 1 - bits / BITS
+        if best is None or bits > MOST_DISTANCE or not same_question(normalized, best.answer.question, closeness):
+            return None
+        self._aliases[key] = best.key
+        return replace(best, tier="near_exact", similarity=closeness)
 
     async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
-        candidates = [
-            (float(np.dot(vector, embedding)), answer)
-            for (key, _), (vector, answer) in self._entries.items()
-            if key == scope.key()
-        ]
-        alike = [
-            (similarity, answer)
-            for similarity, answer in candidates
-            if similarity >= self._threshold
-            and same_question(text, answer.question, closeness(similarity, self._threshold))
-        ]
-        best = max(alike, key=lambda candidate: candidate[0], default=None)
-        return None if best is None else CacheHit(best[1], "semantic", best[0])
+        alike = []
+        for hit in self._of(scope):
+            similarity = float(np.dot(hit.embedding, embedding)) if hit.embedding is not None else 0.0
+            if similarity >= self._threshold and same_question(
+                text, hit.answer.question, closeness(similarity, self._threshold)
+            ):
+                alike.append(replace(hit, tier="semantic", similarity=similarity))
+        best = max(alike, key=lambda candidate: candidate.similarity, default=None)
+        if best is None or _key(scope, normalize(text)) in self._blocked:
+            return None
+        self._aliases[_key(scope, normalize(text))] = best.key
+        return best
 
-    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None:
-        self._entries[scope.key(), normalized] = (embedding, answer)
+    def _of(self, scope: CacheScope) -> list[CacheHit]:
+        return [hit for key, hit in self._entries.items() if self._scopes[key] == scope.key()]
+
+    async def put(
+        self,
+        scope: CacheScope,
+        normalized: str,
+        embedding: Vectors,
+        answer: CachedAnswer,
+        askers: frozenset[str] = frozenset(),
+    ) -> bool:
+        key = _key(scope, normalized)
+        asked = self._askers.setdefault(key, set())
+        asked |= askers
+        is_wanted = answer.path in CURATED_PATHS or len(asked) >= self._min_askers
+        if key in self._blocked or not is_wanted:
+            return False
+        self._entries[key] = CacheHit(answer, "exact", 1.0, key, embedding, frozenset({answer.knowledge_version}))
+        self._scopes[key] = scope.key()
+        return True
+
+    async def confirm(self, hit: CacheHit, version: str) -> None:
+        if hit.key in self._entries:
+            held = self._entries[hit.key]
+            self._entries[hit.key] = replace(held, versions=held.versions | {version})
+
+    async def discard(self, hit: CacheHit, reason: str) -> None:
+        self._entries.pop(hit.key, None)
+
+    async def observe(self, scope: CacheScope, hit: CacheHit, is_same: bool) -> None:
+        if not is_same:
+            await self.discard(hit, "judged wrong")
+
+    async def block(self, scope: CacheScope, question: str) -> bool:
+        key = _key(scope, normalize(question))
+        target = self._aliases.get(key, key)
+        self._blocked |= {key, target}
+        return self._entries.pop(target, None) is not None
 
     async def evict(self, scope: CacheScope, answer_id: str) -> bool:
-        found = [key for key, (_, answer) in self._entries.items() if key[0] == scope.key() and answer.id == answer_id]
+        found = [hit.key for hit in self._of(scope) if hit.answer.id == answer_id]
         for key in found:
             del self._entries[key]
         return bool(found)
+
+    async def lease(self, scope: CacheScope, normalized: str, asker: str) -> str | None:
+        key = _key(scope, normalized)
+        if key in self._leases:
+            self._askers.setdefault(key, set()).add(asker)
+            return None
+        self._leases[key] = asker
+        return asker
+
+    async def release(self, scope: CacheScope, normalized: str, token: str) -> None:
+        if self._leases.get(_key(scope, normalized)) == token:
+            del self._leases[_key(scope, normalized)]
+
+
+def _key(scope: CacheScope, normalized: str) -> str:
+    return f"{scope.key()}|{normalized}"
 
 
 class InMemorySessions:

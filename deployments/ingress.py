@@ -92,6 +92,8 @@ class IngressApp:
             status=self.status,
             on_end=self._metrics.on_end,
         )
+        if rooms.cache is not None:
+            self._metrics.watch_cache(rooms.cache.counts)
         self._metrics.watch(lambda: self._turns.running, lambda: self._recorder.waiting)
         self._states: dict[str, RoomState] = dict.fromkeys({**rooms.start, **rooms.look}, "starting")
         self.asgi: Starlette = build_http_app(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from deployments.answering.protocols import AppStatus
 from deployments.answering.types import TurnRecord
 
+TOKENS_SAVED = "tokens saved"  # among the cache's counts
 # Seconds: from a cache hit (a millisecond) to a long answer of a model.
 _BUCKETS_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.8, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
@@ -52,6 +55,10 @@ class Metrics:
         self._running.set_function(lambda: float(running()))
         self._waiting.set_function(lambda: float(waiting()))
 
+    def watch_cache(self, counts: Mapping[str, int]) -> None:
+        """counts: "hit:exact", "refused:negation", … and "tokens saved"; read when they are asked for."""
+        self._registry.register(_CacheCounts(counts))
+
     def text(self, status: AppStatus) -> bytes:
         """The exposition format."""
         for name, state in status.rooms.items():
@@ -59,3 +66,20 @@ class Metrics:
         for tier in status.tiers:
             self._up.labels(tier.name).set(tier.state == "ready")
         return generate_latest(self._registry)
+
+
+class _CacheCounts(Collector):
+    def __init__(self, counts: Mapping[str, int]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        events = CounterMetricFamily("raydesk_cache_events", "What came of look-ups.", labels=["event", "detail"])
+        tokens = CounterMetricFamily("raydesk_cache_tokens_saved", "Tokens of models that hits have saved.")
+        for name, count in dict(self._counts).items():
+            if name == TOKENS_SAVED:
+                tokens.add_metric([], count)
+            else:
+                event, _, detail = name.partition(":")
+                events.add_metric([event, detail], count)
+        yield events
+        yield tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ray.serve.exceptions import BackPressureError
@@ -27,6 +28,7 @@ from deployments.answering.types import (
     Evidence,
     Language,
     Principal,
+    Standing,
     Understanding,
 )
 from deployments.retriever import Candidates
@@ -73,6 +75,10 @@ class RemoteRetriever(_Room):
         version: str = await self._call("version", principal, collection)
         return version
 
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        version: str | None = await self._call("still_stands", principal, collection, standing)
+        return version
+
     async def warm_up(self, tenant: str, collection: str) -> None:
         await self._call("warm_up", tenant, collection, timeout_s=START_TIMEOUT_S)
 
@@ -104,6 +110,8 @@ class RemoteRetriever(_Room):
 class RemoteCache(_Room):
     """Its time limit is that of a look-up, which is worth a moment's wait and no more."""
 
+    counts: Mapping[str, int] = MappingProxyType({})
+
     async def start(self) -> None:
         await self._call("start", timeout_s=START_TIMEOUT_S)
 
@@ -118,8 +126,36 @@ class RemoteCache(_Room):
         hit: CacheHit | None = await self._call("lookup_semantic", scope, text, embedding)
         return hit
 
-    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None:
-        await self._call("put", scope, normalized, embedding, answer)
+    async def put(
+        self,
+        scope: CacheScope,
+        normalized: str,
+        embedding: Vectors,
+        answer: CachedAnswer,
+        askers: frozenset[str] = frozenset(),
+    ) -> bool:
+        stored: bool = await self._call("put", scope, normalized, embedding, answer, askers)
+        return stored
+
+    async def confirm(self, hit: CacheHit, version: str) -> None:
+        await self._call("confirm", hit, version)
+
+    async def discard(self, hit: CacheHit, reason: str) -> None:
+        await self._call("discard", hit, reason)
+
+    async def observe(self, scope: CacheScope, hit: CacheHit, is_same: bool) -> None:
+        await self._call("observe", scope, hit, is_same)
+
+    async def block(self, scope: CacheScope, question: str) -> bool:
+        evicted: bool = await self._call("block", scope, question)
+        return evicted
+
+    async def lease(self, scope: CacheScope, normalized: str, asker: str) -> str | None:
+        token: str | None = await self._call("lease", scope, normalized, asker)
+        return token
+
+    async def release(self, scope: CacheScope, normalized: str, token: str) -> None:
+        await self._call("release", scope, normalized, token)
 
     async def evict(self, scope: CacheScope, answer_id: str) -> bool:
         evicted: bool = await self._call("evict", scope, answer_id)

@@ -9,19 +9,21 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import structlog
 
 from deployments.answering.errors import RoomUnavailableError, UnknownCollectionError
+from deployments.answering.evidence import still_stands
 from deployments.answering.fusion import POOL, fuse
-from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk
+from deployments.answering.types import Evidence, Language, Principal, RetrievedChunk, Standing
 from deployments.encoder import encoder_config, reranker_config
 from deployments.reranking import Reranking
 from deployments.settings import EncoderSettings, KnowledgeSettings, RerankerSettings
 from ingestion.chunk import Found, ScoredChunk
+from ingestion.difference import VersionChange
 from ingestion.errors import StoreError
 from ingestion.store import WHOLE, KnowledgeStore, Shard
 from ingestion.version import KnowledgeVersion
@@ -35,6 +37,7 @@ _Key = tuple[str, str]  # tenant, collection
 RETRY_S = 30.0  # a version that could not be read is tried again after this pause
 KEEP_BEFORE_S = 60.0  # for questions that began before a swap, in a shard that is ahead of the others
 SIDE_BY_SIDE = 100_000  # chunks: of fewer, a search takes less than it does to wake another thread and wait for it
+_KEPT_CHANGES = 16  # of the knowledge, between two versions: for the answers that were made under the first
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
 
 
@@ -91,6 +94,7 @@ class Retriever:
         self._open: dict[_Key, KnowledgeVersion] = {}
         self._before: dict[_Key, tuple[KnowledgeVersion, float]] = {}  # → the version before, since when (monotonic)
         self._refused: dict[_Key, tuple[str, float]] = {}  # → what cannot be read, when it was tried (monotonic)
+        self._change = lru_cache(maxsize=_KEPT_CHANGES)(self._read_change)
         self._loading = threading.Lock()
         self._stop = threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="knowledge-watcher", daemon=True)
@@ -158,6 +162,9 @@ class Retriever:
         """
         found = await self._call(self._candidates, principal, collection, text, language, embedding, version)
         return await self._call(found.whole)
+
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        return await self._call(self._still_stands, principal, collection, standing)
 
     async def _call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
@@ -228,6 +235,22 @@ class Retriever:
             )
         log.info("knowledge_loaded", tenant=key[0], collection=key[1], version=published, chunks=version.chunk_count)
         return version
+
+    # --- answers that were made before ---
+
+    def _still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        version = self._version_of(principal.tenant, collection)
+        if version.id == standing.knowledge_version:
+            return version.id
+        try:
+            change = self._change(principal.tenant, collection, standing.knowledge_version, version.id)
+        except StoreError as error:  # most likely the version is not kept any more
+            log.info("change_unknown", collection=collection, since=standing.knowledge_version, error=str(error)[:200])
+            return None
+        return version.id if still_stands(standing, change, principal, self._today()) else None
+
+    def _read_change(self, tenant: str, collection: str, old: str, new: str) -> VersionChange:
+        return self._store.change(tenant, collection, old, new)
 
     # --- search ---
 

@@ -1,71 +1,83 @@
-"""The room of answers that may be given again: exact in the process and in Redis, semantic by FAISS. Knows no Ray.
+"""The room of answers that may be given again. Knows no Ray.
 
-Redis (or Valkey) is the truth: one key an answer, `raydesk:cache:<scope>:<question>`, with its time to live. The
-vectors in memory only find candidates; an answer is always read from Redis, so that one evicted or expired anywhere
-is gone everywhere. A stream tells the other replicas of new and evicted answers.
+Three ways lead to an answer: its very wording (in the process, then in Redis), a wording that is a slip of the pen away
+(SimHash, in Redis), and a paraphrase (vectors in memory). The last two only propose: the verifier decides, and what it
+accepts has to keep the error budget. What was accepted once is an alias: the same wording is an exact hit from then on.
+
+Redis is the truth: vectors in memory only find candidates, an answer is read from Redis, so that one evicted or expired
+anywhere is gone everywhere; a stream tells the memory of the other replicas. Whether an answer still stands under the
+published knowledge is not for this room to say: hits carry the versions under which they do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import json
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
-import faiss
-import numpy as np
-import redis.asyncio as redis
 import structlog
 
-from deployments.answering.cache_policy import closeness, same_question
+from deployments.answering.cache_policy import CURATED_PATHS, closeness, differs_in, same_question
+from deployments.answering.error_budget import Observation, Tally, is_within, noted
 from deployments.answering.errors import RoomUnavailableError
-from deployments.answering.types import CachedAnswer, CacheHit, CacheScope, Citation
+from deployments.answering.meaning import read
+from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
+from deployments.answering.query import normalize
+from deployments.answering.types import CachedAnswer, CacheHit, CacheScope, CacheTier
+from deployments.cache_index import CacheIndex, Indexed
+from deployments.cache_store import CacheStore, Entry, digest, entry_key, scope_digest, scope_of, topic_of
 from deployments.settings import CacheSettings
 from models.protocols import Vectors
 
 log = structlog.get_logger(__name__)
 
-KEY = "raydesk:cache:"
-STREAM = "raydesk:cache-changes"
-STREAM_LENGTH = 10_000
-FOLLOW_INTERVAL_S = 0.5  # polled: a blocking read would hold a connection, and swallow a cancellation
+FOLLOW_INTERVAL_S = 0.4  # polled: a blocking read would hold a connection, and swallow a cancellation
 CANDIDATES = 8  # nearest stored questions that are verified
+NEAR_CANDIDATES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    key: str
-    question: str
+class _Kept:
+    """An answer in the process, under all wordings that it has here: all of them die with it."""
+
+    __slots__ = ("__weakref__", "expires_at_s", "hit")
+
+    def __init__(self, hit: CacheHit, expires_at_s: float) -> None:
+        self.hit = hit
+        self.expires_at_s = expires_at_s
 
 
 class SemanticCache:
     def __init__(self, settings: CacheSettings, *, now_s: Callable[[], float] = time.time) -> None:
         self._settings = settings
-        self._redis: Any = redis.from_url(  # its stubs cannot say that answers are bytes
-            settings.url, socket_timeout=5, socket_connect_timeout=2
-        )
+        self._store = CacheStore(settings.url)
         self._now_s = now_s
-        self._local: OrderedDict[str, tuple[float, CachedAnswer]] = OrderedDict()  # key → (expires at, answer)
-        self._index = _ScopedIndex(settings.max_entries)
+        self._local: OrderedDict[str, _Kept] = OrderedDict()  # key of a wording, the latest used last
+        self._kept: WeakValueDictionary[str, _Kept] = WeakValueDictionary()  # key of an answer
+        self._index = CacheIndex(settings.max_entries, settings.max_bytes)
+        self._topics: dict[str, Tally] = {}
+        self._hits: Counter[str] = Counter()  # key of an answer, since they were last told to the store
+        self._uncounted: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # "hit:exact", "refused:negation", … since this replica began
         self._follower: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._starting = asyncio.Lock()
         self._stopping = False
 
     async def start(self) -> None:
-        """Rebuilds the index from Redis, then follows what the other replicas store. Again is no harm."""
+        """Reads what is stored, then follows what the other replicas store. Again is no harm."""
         async with self._starting:
             if self._follower is not None:
                 return
-            try:
-                last = await self._last_change()
-                await self._rebuild()
-            except redis.RedisError as error:
-                raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
+            last = await self._store.last_change()
+            async for entry in self._store.entries():
+                self._add_to_index(entry)
+            self._topics = await self._store.topics()
             self._follower = asyncio.create_task(self._follow(last))
 
     async def check_health(self) -> None:
@@ -79,203 +91,331 @@ class SemanticCache:
             log.warning("cache_not_started", error=str(error)[:300])
 
     async def stop(self) -> None:
-        self._stopping = True
-        if self._follower is not None:
-            self._follower.cancel()
-            await asyncio.gather(self._follower, return_exceptions=True)
-        await self._redis.aclose()
+        self._stopping = True  # the client may swallow a cancellation
+        tasks = [*self._tasks, *([self._follower] if self._follower else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._store.close()
 
     async def ping(self) -> None:
         """Raises `RoomUnavailableError` when the store does not answer."""
-        try:
-            await self._redis.ping()
-        except redis.RedisError as error:
-            raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
+        await self._store.ping()
+
+    # --- looking up ---
 
     async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
-        key = _key(scope, normalized)
+        key = entry_key(scope, normalized)
         kept = self._local.get(key)
-        if kept is not None and kept[0] > self._now_s():
+        if kept is not None and kept.expires_at_s > self._now_s():
             self._local.move_to_end(key)
-            return CacheHit(kept[1], "exact", 1.0)
-        answer = await self._read(key)
-        return None if answer is None else CacheHit(answer, "exact", 1.0)
+            return self._counted(kept.hit)
+        return await self._look_in_store(scope, normalized, key)
 
-    async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
-        for similarity, stored in self._index.nearest(_digest(scope.key()), embedding, CANDIDATES):
-            if similarity < self._settings.similarity_threshold:
+    async def _look_in_store(self, scope: CacheScope, normalized: str, key: str) -> CacheHit | None:
+        found = await self._store.look(key, normalized)
+        if found.is_blocked:
+            self._count("refused:blocked")
+            return None
+        if found.entry is not None:
+            return self._counted(self._keep(key, found.entry).hit)
+        self._local.pop(key, None)
+        fingerprint = simhash(normalized)
+        near = sorted((distance(fingerprint, other), key, other) for key, other in found.near)
+        for bits, candidate, other in near[:NEAR_CANDIDATES]:
+            if bits > MOST_DISTANCE:
                 break
-            if not same_question(text, stored.question, closeness(similarity, self._settings.similarity_threshold)):
-                continue
-            answer = await self._read(stored.key)
-            if answer is not None:
-                return CacheHit(answer, "semantic", similarity)
-            self._index.remove(stored.key)  # expired, or evicted by another replica
+            entry = await self._store.read(candidate)
+            if entry is None:
+                await self._store.forget_wording(candidate, other)
+            elif self._is_same(scope, normalized, entry, 1 - bits / BITS):
+                return await self._promoted(scope, key, CacheHit(**_of(entry, "near_exact", 1 - bits / BITS)), entry)
         return None
 
-    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None:
-        key = _key(scope, normalized)
-        entry = _encode(answer, embedding)
-        try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.set(key, entry, ex=self._settings.ttl_s)
-                pipe.xadd(STREAM, {"op": "put", "key": key}, maxlen=STREAM_LENGTH, approximate=True)
-                await pipe.execute()
-        except redis.RedisError as error:
-            raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
-        self._remember(key, answer)
-        self._index.add(key, answer.question, embedding)
+    async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
+        key = entry_key(scope, normalize(text))
+        for similarity, stored in self._index.nearest(scope_digest(scope), embedding, CANDIDATES):
+            if similarity < self._settings.similarity_threshold:
+                break
+            close = closeness(similarity, self._settings.similarity_threshold)
+            if not same_question(text, stored.question, close):
+                self._count(f"refused:{differs_in(read(text), read(stored.question)) or 'not close enough'}")
+                continue
+            entry = await self._store.read(stored.key)
+            if entry is None:  # expired, or evicted by another replica
+                self._forget(stored.key)
+            elif self._is_same(scope, text, entry, close):
+                if await self._store.is_blocked(key):
+                    self._count("refused:blocked")
+                    return None
+                return await self._promoted(scope, key, CacheHit(**_of(entry, "semantic", similarity)), entry)
+        self._count("miss")
+        return None
+
+    def _is_same(self, scope: CacheScope, text: str, entry: Entry, close: float) -> bool:
+        """What the verifier says, and whether such hits have kept the budget."""
+        if not same_question(text, entry.answer.question, close):
+            self._count(f"refused:{differs_in(read(text), read(entry.answer.question)) or 'not close enough'}")
+            return False
+        topic = self._topics.get(topic_of(scope, entry.answer), Tally())
+        if not is_within(self._settings.max_wrong_hit_rate, close, entry.observations, topic):
+            self._count("refused:error budget")
+            return False
+        return True
+
+    async def _promoted(self, scope: CacheScope, key: str, hit: CacheHit, entry: Entry) -> CacheHit:
+        """The same wording is an exact hit from now on, also of the other replicas."""
+        self._keep(key, entry)
+        self._soon(partial(self._store.write_alias, key, entry.key, self._ttl_s(entry.answer)))
+        return self._counted(hit)
+
+    # --- storing ---
+
+    async def put(
+        self,
+        scope: CacheScope,
+        normalized: str,
+        embedding: Vectors,
+        answer: CachedAnswer,
+        askers: frozenset[str] = frozenset(),
+    ) -> bool:
+        key = entry_key(scope, normalized)
+        if await self._store.is_blocked(key):
+            return self._refused("blocked")
+        versions = frozenset({answer.knowledge_version})
+        entry = Entry(key, scope, answer, embedding, versions, size=_size(answer, embedding))
+        if entry.size > self._settings.max_answer_bytes or self._ttl_s(answer) < 1:
+            return self._refused("too large" if self._ttl_s(answer) >= 1 else "no longer true")
+        if answer.path not in CURATED_PATHS:
+            asked = await self._store.add_askers(key, askers, self._settings.ttl_s) if askers else 0
+            if asked < self._settings.min_askers:
+                return self._refused("asked too seldom")
+        if await self._became_alias(scope, entry):
+            return True
+        await self._store.write(entry, normalized, self._ttl_s(answer))
+        self._add_to_index(entry)
+        self._keep(key, entry)
+        self._count("stored")
+        await self._make_room()
+        return True
+
+    def _refused(self, why: str) -> bool:
+        self._count(f"not admitted:{why}")
+        return False
+
+    async def _became_alias(self, scope: CacheScope, entry: Entry) -> bool:
+        """A near miss of the look-up, judged: stored questions next to this one, now that its own answer is known."""
+        if self._index.get(entry.key) is not None:
+            return False
+        threshold = self._settings.similarity_threshold
+        for similarity, stored in self._index.nearest(scope_digest(scope), entry.embedding, CANDIDATES):
+            if similarity < threshold:
+                break
+            if differs_in(read(entry.answer.question), read(stored.question)) is not None:
+                continue
+            other = await self._store.read(stored.key)
+            is_same = None if other is None else _is_same_answer(other.answer, entry.answer)
+            if other is None or is_same is None:
+                continue
+            observation = Observation(closeness(similarity, threshold), is_same)
+            await self._note(scope, other, entry.answer.question, observation)
+            if is_same:
+                await self._store.confirm(other.key, other.answer.id, entry.answer.knowledge_version)
+                other = replace(other, versions=other.versions | entry.versions)
+                self._keep(entry.key, other)
+                await self._store.write_alias(entry.key, other.key, self._ttl_s(other.answer))
+                self._count("promoted")
+                return True
+        return False
+
+    async def _make_room(self) -> None:
+        if surplus := self._index.surplus(self._now_s()):
+            await self._store.delete(surplus)
+            for key in surplus:
+                self._forget(key)
+            self._count("evicted:least value", len(surplus))
+
+    def _ttl_s(self, answer: CachedAnswer) -> int:
+        ttl_s = self._settings.topic_ttl_s.get(answer.topic, self._settings.ttl_s)
+        return ttl_s if answer.valid_until_s is None else min(ttl_s, int(answer.valid_until_s - self._now_s()))
+
+    # --- what becomes of an answer ---
+
+    async def confirm(self, hit: CacheHit, version: str) -> None:
+        if (kept := self._kept.get(hit.key)) is not None:
+            kept.hit = replace(kept.hit, versions=kept.hit.versions | {version})
+        await self._store.confirm(hit.key, hit.answer.id, version)
+
+    async def discard(self, hit: CacheHit, reason: str) -> None:
+        self._forget(hit.key)  # first of all, and also where the store is away
+        if await self._store.delete_if(hit.key, hit.answer.id):
+            self._count(f"evicted:{reason}")
+
+    async def observe(self, scope: CacheScope, hit: CacheHit, is_same: bool) -> None:
+        entry = await self._store.read(hit.key)
+        if entry is None or entry.answer.id != hit.answer.id:
+            return
+        close = (
+            hit.similarity if hit.tier != "semantic" else closeness(hit.similarity, self._settings.similarity_threshold)
+        )
+        await self._note(scope, entry, uuid4().hex, Observation(close, is_same))
+        self._count("judged:same" if is_same else "judged:wrong")
+        if not is_same:  # its wordings were accepted on the same grounds: what is right among them will be found again
+            await self.discard(hit, "judged wrong")
+
+    async def _note(self, scope: CacheScope, entry: Entry, name: str, observation: Observation) -> None:
+        topic = topic_of(scope, entry.answer)
+        observed = noted(Tally(), observation)
+        self._topics[topic] = noted(self._topics.get(topic, Tally()), observation)
+        await self._store.observe(entry.key, entry.answer.id, digest(name)[:12], observation)
+        await self._store.note_topic(topic, observed)
+
+    async def block(self, scope: CacheScope, question: str) -> bool:
+        key = entry_key(scope, normalize(question))
+        kept = self._local.get(key)  # knows of an alias before the store does
+        entry = await self._store.read(kept.hit.key if kept is not None else key)
+        gone = {key, entry.key} if entry is not None else {key}
+        await self._store.block(gone, self._settings.block_ttl_s)
+        for each in gone:
+            self._forget(each)
+        await self._store.delete(sorted(gone))
+        self._count("evicted:blocked", int(entry is not None))
+        return entry is not None
 
     async def evict(self, scope: CacheScope, answer_id: str) -> bool:
         """Looks at every answer of the scope: an operator's deed, not a customer's."""
-        try:
-            async for key in self._redis.scan_iter(f"{KEY}{_digest(scope.key())}:*"):
-                answer = await self._read(key.decode())
-                if answer is not None and answer.id == answer_id:
-                    await self._redis.delete(key)
-                    await self._redis.xadd(STREAM, {"op": "evict", "key": key}, maxlen=STREAM_LENGTH, approximate=True)
-                    self._forget(key.decode())
-                    return True
-        except redis.RedisError as error:
-            raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
+        async for entry in self._store.entries(scope_digest(scope)):
+            if entry.answer.id == answer_id:
+                self._forget(entry.key)
+                await self._store.delete([entry.key])
+                self._count("evicted:by hand")
+                return True
         return False
 
-    # --- Redis ---
+    # --- one replica at a time ---
 
-    async def _read(self, key: str) -> CachedAnswer | None:
-        try:
-            entry = await self._redis.get(key)
-        except redis.RedisError as error:
-            raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
-        if entry is None:
-            self._local.pop(key, None)
-            return None
-        answer, _ = _decode(entry)
-        self._remember(key, answer)
-        return answer
+    async def lease(self, scope: CacheScope, normalized: str, asker: str) -> str | None:
+        key, token = entry_key(scope, normalized), uuid4().hex
+        if await self._store.lease(key, token, self._settings.lease_s):
+            return token
+        await self._store.add_askers(key, [asker], self._settings.ttl_s)  # so that the one who makes it may store it
+        return None
 
-    async def _rebuild(self) -> None:
-        keys = [key async for key in self._redis.scan_iter(f"{KEY}*", count=1000)]
-        for start in range(0, len(keys), 500):
-            batch = keys[start : start + 500]
-            for key, entry in zip(batch, await self._redis.mget(batch), strict=True):
-                if entry is not None:
-                    answer, embedding = _decode(entry)
-                    self._index.add(key.decode(), answer.question, embedding)
+    async def release(self, scope: CacheScope, normalized: str, token: str) -> None:
+        await self._store.release(entry_key(scope, normalized), token)
 
-    async def _last_change(self) -> bytes:
-        newest = await self._redis.xrevrange(STREAM, count=1)
-        return newest[0][0] if newest else b"0-0"
+    # --- memory, and the other replicas ---
 
     async def _follow(self, last: bytes) -> None:
         """Own changes come by, too; adding what is there changes nothing."""
         while not self._stopping:
             try:
-                for _, changes in await self._redis.xread({STREAM: last}, count=200) or []:
-                    for change_id, change in changes:
-                        await self._apply(change)
-                        last = change_id
-            except redis.RedisError as error:
-                log.warning("cache_store_away", error=str(error))
+                changes, last = await self._store.changes_since(last)
+                for change in changes:
+                    await self._apply(change.is_eviction, change.key)
+                await self._tell()
+                self._topics = await self._store.topics()
+            except RoomUnavailableError as error:
+                log.warning("cache_store_away", error=str(error)[:300])
             await asyncio.sleep(FOLLOW_INTERVAL_S)
 
-    async def _apply(self, change: dict[bytes, bytes]) -> None:
-        key = change[b"key"].decode()
-        if change[b"op"] == b"evict":
+    async def _apply(self, is_eviction: bool, key: str) -> None:
+        entry = None if is_eviction else await self._store.read(key)
+        if entry is None:
             self._forget(key)
             return
-        entry = await self._redis.get(key)
-        if entry is not None:
-            answer, embedding = _decode(entry)
-            if key in self._local:  # another replica may have a newer answer
-                self._remember(key, answer)
-            if not self._index.holds(key):
-                self._index.add(key, answer.question, embedding)
+        if (kept := self._kept.get(key)) is not None:  # another replica may have a newer answer
+            kept.hit = CacheHit(**_of(entry, "exact", 1.0))
+        self._add_to_index(entry)
 
-    # --- memory ---
+    async def _tell(self) -> None:
+        """What was counted, to the store."""
+        hits, self._hits = self._hits, Counter()
+        counts, self._uncounted = self._uncounted, Counter()
+        if hits:
+            await self._store.add_hits(hits)
+        if counts:
+            await self._store.add_counts(counts)
 
-    def _remember(self, key: str, answer: CachedAnswer) -> None:
-        expires_at = answer.created_at_s + self._settings.ttl_s
-        self._local[key] = (expires_at, answer)
+    def _add_to_index(self, entry: Entry) -> None:
+        answer = entry.answer
+        tokens = answer.input_tokens + answer.output_tokens
+        indexed = Indexed(entry.key, answer.question, entry.size, tokens, answer.created_at_s, entry.hits)
+        self._index.add(scope_of(entry.key), indexed, entry.embedding)
+
+    def _keep(self, key: str, entry: Entry) -> _Kept:
+        """In the process, under this wording."""
+        kept = self._kept.get(entry.key)
+        expires_at_s = entry.answer.created_at_s + self._settings.topic_ttl_s.get(
+            entry.answer.topic, self._settings.ttl_s
+        )
+        expires_at_s = min(expires_at_s, entry.answer.valid_until_s or expires_at_s)
+        if kept is None or kept.hit.answer.id != entry.answer.id or kept.expires_at_s <= self._now_s():
+            kept = _Kept(CacheHit(**_of(entry, "exact", 1.0)), expires_at_s)
+            if self._settings.max_local_entries:
+                self._kept[entry.key] = kept
+        self._local[key] = kept
         self._local.move_to_end(key)
         while len(self._local) > self._settings.max_local_entries:
             self._local.popitem(last=False)
+        return kept
 
     def _forget(self, key: str) -> None:
+        if (kept := self._kept.pop(key, None)) is not None:
+            kept.expires_at_s = 0.0
         self._local.pop(key, None)
-        self._index.remove(key)
+        self._index.remove(key, scope_of(key))
+
+    def _counted(self, hit: CacheHit) -> CacheHit:
+        self._hits[hit.key] += 1
+        if (indexed := self._index.get(hit.key)) is not None:
+            indexed.hits += 1
+        self._count(f"hit:{hit.tier}")
+        self._count("tokens saved", hit.answer.input_tokens + hit.answer.output_tokens)
+        return hit
+
+    def _count(self, name: str, count: int = 1) -> None:
+        self.counts[name] += count
+        self._uncounted[name] += count
+
+    def _soon(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Off the customer's clock; a failure costs a saving."""
+        task = asyncio.create_task(self._without_fail(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _without_fail(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except RoomUnavailableError as error:
+            log.warning("cache_store_away", error=str(error)[:300])
 
 
-class _ScopedIndex:
-    """Vectors of stored questions, one flat inner-product index a scope; the oldest go when there are too many."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._max_entries = max_entries
-        self._ids: OrderedDict[str, int] = OrderedDict()  # key → id, oldest first
-        self._stored: dict[int, _Stored] = {}
-        self._indexes: dict[str, Any] = {}  # scope digest → faiss.IndexIDMap2
-        self._next_id = 0
-
-    def holds(self, key: str) -> bool:
-        return key in self._ids
-
-    def add(self, key: str, question: str, embedding: Vectors) -> None:
-        self.remove(key)
-        row = np.ascontiguousarray(embedding, dtype=np.float32).reshape(1, -1)
-        index = self._indexes.setdefault(_scope_of(key), faiss.IndexIDMap2(faiss.IndexFlatIP(row.shape[1])))
-        index.add_with_ids(row, np.array([self._next_id], dtype=np.int64))
-        self._ids[key] = self._next_id
-        self._stored[self._next_id] = _Stored(key, question)
-        self._next_id += 1
-        while len(self._ids) > self._max_entries:
-            self.remove(next(iter(self._ids)))
-
-    def remove(self, key: str) -> None:
-        entry_id = self._ids.pop(key, None)
-        if entry_id is None:
-            return
-        del self._stored[entry_id]
-        index = self._indexes[_scope_of(key)]
-        index.remove_ids(np.array([entry_id], dtype=np.int64))
-        if index.ntotal == 0:
-            del self._indexes[_scope_of(key)]
-
-    def nearest(self, scope_digest: str, embedding: Vectors, top_k: int) -> list[tuple[float, _Stored]]:
-        """(cosine similarity, entry), best first."""
-        index = self._indexes.get(scope_digest)
-        if index is None:
-            return []
-        row = np.ascontiguousarray(embedding, dtype=np.float32).reshape(1, -1)
-        similarities, ids = index.search(row, top_k)
-        return [
-            (float(similarity), self._stored[int(entry_id)])
-            for similarity, entry_id in zip(similarities[0], ids[0], strict=True)
-            if entry_id >= 0
-        ]
+def _of(entry: Entry, tier: CacheTier, similarity: float) -> dict[str, Any]:
+    return {
+        "answer": entry.answer,
+        "tier": tier,
+        "similarity": similarity,
+        "key": entry.key,
+        "embedding": entry.embedding,
+        "versions": entry.versions,
+    }
 
 
-def _key(scope: CacheScope, normalized: str) -> str:
-    return f"{KEY}{_digest(scope.key())}:{_digest(normalized)}"
+def _is_same_answer(first: CachedAnswer, second: CachedAnswer) -> bool | None:
+    """Whether both say the same; None where it cannot be told: a model says the same in many words."""
+    if first.text == second.text:
+        return True
+    rest_on, other = set(first.evidence.chunks), set(second.evidence.chunks)
+    if rest_on == other:
+        return True
+    return None if rest_on & other else False
 
 
-def _scope_of(key: str) -> str:
-    return key.removeprefix(KEY).split(":", 1)[0]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _encode(answer: CachedAnswer, embedding: Vectors) -> bytes:
-    vector = np.asarray(embedding, dtype=np.float32).tobytes()
-    return json.dumps(
-        {"answer": asdict(answer), "vector": base64.b64encode(vector).decode()}, ensure_ascii=False
-    ).encode()
-
-
-def _decode(entry: bytes) -> tuple[CachedAnswer, Vectors]:
-    content = json.loads(entry)
-    fields = content["answer"]
-    citations = tuple(Citation(**{**item, "heading_path": tuple(item["heading_path"])}) for item in fields["citations"])
-    answer = CachedAnswer(**{**fields, "citations": citations, "evidence_ids": tuple(fields["evidence_ids"])})
-    return answer, np.frombuffer(base64.b64decode(content["vector"]), dtype=np.float32)
+def _size(answer: CachedAnswer, embedding: Vectors) -> int:
+    return (
+        len(answer.text.encode())
+        + len(answer.question.encode())
+        + sum(len(c.quote) for c in answer.citations)
+        + int(embedding.nbytes)
+    )

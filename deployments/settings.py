@@ -7,7 +7,7 @@ looks at the environment: `RAYDESK_<BRANCH>__<FIELD>` overrides the file.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -214,11 +214,46 @@ class CacheSettings(Branch):
     enabled: bool = Field(True, description="Whether answers are cached at all.")
     url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey: redis://, rediss:// or unix://path.")
     ttl_s: int = Field(86_400, ge=1, description="Life of an entry, seconds.")
+    topic_ttl_s: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="The same by intent, where another one is wanted, seconds: {opening_hours: 3600}."
+    )
     similarity_threshold: float = Field(
         0.90, ge=0, le=1, description="Cosine from which a stored question is a candidate; a verifier decides."
     )
-    max_entries: int = Field(50_000, ge=1, description="Vectors held in memory per replica; the oldest go first.")
+    max_wrong_hit_rate: float = Field(
+        0.01, gt=0, le=1, description="Share of wrong answers among verified hits that is accepted (0.01: one in 100)."
+    )
+    must_agree: bool = Field(
+        True, description="Whether a paraphrase is a hit only where the search for it does not find another answer."
+    )
+    shadow_share: float = Field(
+        0.2, ge=0, le=1, description="Share of hits without a search that are checked by one afterwards, 0-1."
+    )
+    min_askers: int = Field(
+        2,
+        ge=1,
+        description="Conversations that must have asked before a written answer is stored; curated ones need none.",
+    )
+    block_ttl_s: int = Field(
+        2_592_000, ge=1, description="How long no answer is stored for a question that was answered badly, seconds."
+    )
+    max_entries: int = Field(50_000, ge=1, description="Answers stored; those of the least value go first.")
+    max_bytes: int = Field(200_000_000, ge=10_000, description="The same, bytes of all answers and vectors together.")
+    max_answer_bytes: int = Field(65_536, ge=1024, description="A larger answer is not stored, bytes.")
     max_local_entries: int = Field(10_000, ge=0, description="Exact answers held in the process, entries.")
+    lease_s: float = Field(
+        10.0,
+        gt=0,
+        description="How long one replica may be alone in making an answer that several are asked for, seconds.",
+    )
+    lease_wait_s: float = Field(
+        3.0, ge=0, description="How long the others wait for it before they make it themselves, seconds."
+    )
+    price_per_million_tokens: float = Field(
+        0.5,
+        ge=0,
+        description="What a million tokens of the model costs, for the report of what was saved, in your money.",
+    )
     timeout_s: float = Field(0.2, gt=0, description="A slower store is passed over, seconds.")
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
     replicas: ReplicaSettings = Field(ReplicaSettings(), description="Replicas when a deployment.")

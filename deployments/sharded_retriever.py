@@ -8,7 +8,7 @@ from heapq import nlargest
 from typing import Protocol
 
 from deployments.answering.fusion import POOL
-from deployments.answering.types import Evidence, Language, Principal
+from deployments.answering.types import Evidence, Language, Principal, Standing
 from deployments.retriever import PAIRS, Candidates, fused
 from ingestion.chunk import Found
 from models.protocols import Vectors
@@ -20,6 +20,8 @@ class Shard(Protocol):
     async def warm_up(self, tenant: str, collection: str) -> None: ...
 
     async def version(self, principal: Principal, collection: str) -> str: ...
+
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None: ...
 
     async def candidates(
         self,
@@ -45,6 +47,10 @@ class ShardedRetriever:
 
     async def version(self, principal: Principal, collection: str) -> str:
         return await self._shards[0].version(principal, collection)
+
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        """Any of them can tell: what changed is read from the store."""
+        return await self._shards[0].still_stands(principal, collection, standing)
 
     async def search(
         self,

@@ -45,6 +45,24 @@ def chunk_digest(chunk: Chunk) -> str:
     return digest(*astuple(chunk))
 
 
+def content_digest(chunk: Chunk) -> str:
+    """Of what an answer takes from it: the same wherever in its document or files it stands."""
+    return digest(
+        chunk.kind,
+        chunk.text,
+        chunk.title,
+        chunk.question,
+        chunk.answer,
+        chunk.url,
+        chunk.heading_path,
+        chunk.language,
+        chunk.audience,
+        chunk.valid_from,
+        chunk.valid_until,
+        chunk.is_curated,
+    )
+
+
 class Found(Protocol):
     """A chunk found by one search. It may be read only when it is asked for."""
 

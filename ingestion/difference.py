@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ingestion.chunk import Chunk, Origin, chunk_digest
+from models.protocols import Vectors
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,16 @@ class Difference:
     @property
     def is_empty(self) -> bool:
         return not self.added and not self.removed
+
+
+@dataclass(frozen=True, slots=True)
+class VersionChange:
+    """From one version to another, whichever is the later. What was only moved within its document is not in it."""
+
+    gone: frozenset[tuple[str, str]]  # (id, `content_digest`) of chunks that are not there any more, or not like that
+    added: tuple[Chunk, ...]  # new, or with other content
+    vectors: Vectors  # (added, dim)
+    question_vectors: Vectors  # (added, dim); a passage's row is zero
 
 
 def compare(

@@ -30,9 +30,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingestion.chunk import Chunk, Origin
+from ingestion.chunk import Chunk, Origin, content_digest
 from ingestion.dense_index import Device
-from ingestion.difference import StoredChunk
+from ingestion.difference import StoredChunk, VersionChange
 from ingestion.errors import CorruptVersionError, StoreError, UnknownVersionError
 from ingestion.files import Files, open_files
 from ingestion.segment import (
@@ -268,6 +268,29 @@ class KnowledgeStore:
         keys = table.column("vector_key").to_pylist()
         return dict(zip(keys, zip(table_vectors(table), questions, strict=True), strict=True))
 
+    def change(self, tenant: str, collection: str, old: str, new: str) -> VersionChange:
+        """What of `old` is not in `new`, and the other way round; segments that both have are not read as a whole.
+
+        old, new: names, also as answers show them ("v000002-1f2e3d4c"). Raises as `open` does.
+        """
+        place = _place(tenant, collection)
+        before, after = self._named_manifest(place, old), self._named_manifest(place, new)
+        lost, came = self._rows_apart(place, before, after), self._rows_apart(place, after, before)
+        same = set(_index_of(lost)) & set(_index_of(came))
+        lost, came = _but(lost, same), _but(came, same)
+        was = {(chunk.id, content_digest(chunk)) for chunk in table_chunks(lost)}
+        chunks = table_chunks(came)
+        keys = [(chunk.id, content_digest(chunk)) for chunk in chunks]
+        is_new = np.array([key not in was for key in keys], dtype=bool)
+        questions = np.zeros((came.num_rows, after.dim), dtype=np.float32)
+        questions[np.asarray(pc.is_valid(came.column("question_vector")))] = table_vectors(came, "question_vector")
+        return VersionChange(
+            gone=frozenset(was - set(keys)),
+            added=tuple(chunk for chunk, new in zip(chunks, is_new, strict=True) if new),
+            vectors=table_vectors(came).reshape(-1, after.dim)[is_new],
+            question_vectors=questions[is_new],
+        )
+
     # --- writing ---
 
     def publish(self, tenant: str, collection: str, changes: Changes) -> str:
@@ -439,6 +462,28 @@ class KnowledgeStore:
             raise CorruptVersionError(f"{path} is not what was published: ingest again")
         return manifest
 
+    def _named_manifest(self, place: str, version: str) -> Manifest:
+        """A name that carries a checksum names that very version: names begin anew where a collection is made again."""
+        name, _, checksum = version.partition("-")
+        manifest = self._manifest(place, name)
+        if not manifest.checksum.startswith(checksum):
+            raise UnknownVersionError(f"collection '{place.rpartition('/')[2]}' has no version '{version}'")
+        return manifest
+
+    def _rows_apart(self, place: str, manifest: Manifest, other: Manifest) -> pa.Table:
+        """Rows that can be found in `manifest` and are not known to be the same in `other`, with their vectors."""
+        columns = [*CHUNK_FIELDS, "digest", "vector", "question_vector"]
+        dead, dead_there = self._dead_rows(place, manifest), self._dead_rows(place, other)
+        shared = {info.key for info in other.segments}
+        tables: list[pa.Table] = []
+        for info in manifest.segments:
+            here = set(dead.get(info.key, ()))
+            candidates = dead_there.get(info.key, ()) if info.key in shared else range(info.rows)
+            rows = [row for row in candidates if row not in here]
+            if rows or not tables:  # one table at least, for its columns
+                tables.append(self._segment_table(place, info, columns).take(pa.array(rows, pa.int64())))
+        return pa.concat_tables(tables)
+
     def _own_file(self, place: str, manifest: Manifest, name: str) -> bytes:
         path = f"versions/{manifest.version}/{name}"
         try:
@@ -498,6 +543,14 @@ def _new_base(tables: Sequence[pa.Table], parts: int) -> _Layout:
         return _Layout([], {}, [("base", table)], pairs)
     part_of = np.array([crc32(key.encode()) % parts for key in table.column("document_id").to_pylist()], dtype=np.int64)
     return _Layout([], {}, [("base", table.filter(pa.array(part_of == part))) for part in range(parts)], pairs)
+
+
+def _index_of(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table.column("id").to_pylist(), table.column("digest").to_pylist(), strict=True))
+
+
+def _but(table: pa.Table, same: set[tuple[str, str]]) -> pa.Table:
+    return table.filter(pa.array([key not in same for key in _index_of(table)], pa.bool_()))
 
 
 def _pairs(table: pa.Table) -> int:

@@ -16,6 +16,7 @@ from deployments.answering.types import Path
 from deployments.answering.words import STOP_WORDS, without_a_not_a
 
 CACHEABLE_PATHS: frozenset[Path] = frozenset({"faq", "small", "large", "cloud"})
+CURATED_PATHS: frozenset[Path] = frozenset({"faq"})  # word for word what the company wrote: nobody can plant it
 
 _NUMBER = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _CHINESE_NUMBER = re.compile(r"[一二两三四五六七八九十百千万半]+(?=[天日个次元块年月周件台折小分岁期倍])")

@@ -7,22 +7,26 @@ turn's record. Knows no HTTP and no Ray: rooms come in as protocols, time as a f
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hashlib
+import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
 from deployments.answering import curated
-from deployments.answering.cache_policy import CACHEABLE_PATHS
+from deployments.answering.admission import why_not_cached
 from deployments.answering.choices import numbered
 from deployments.answering.conversation import Conversation
 from deployments.answering.customer_flow import CustomerFlow
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
+from deployments.answering.evidence import agrees, bound_of_pair, bound_of_passages, end_of_validity_s
+from deployments.answering.flight import Flights
 from deployments.answering.flows import Move, Question, Saying, Searching
 from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
 from deployments.answering.phrases import (
@@ -51,10 +55,12 @@ from deployments.answering.types import (
     Delta,
     Done,
     Evidence,
+    EvidenceBound,
     Meta,
     Path,
     Query,
     RetrievedChunk,
+    Standing,
     TurnRecord,
     Understanding,
 )
@@ -64,6 +70,8 @@ from models.protocols import OUT_OF_SCOPE, ChatMessage, GenerationEnd, Generatio
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_MOST_RECHECKS = 3  # versions, the latest first, from which it is looked whether an answer still stands
+_LEASE_POLL_S = 0.1
 PASSAGE_CHARS = 700  # of a passage that is quoted instead of a generated answer
 
 
@@ -82,6 +90,7 @@ class Pipeline:
         sessions: Sessions | None = None,
         tools: ToolCaller | None = None,
         now_s: Callable[[], float] = time.time,
+        rng: random.Random | None = None,
     ) -> None:
         self.settings = settings
         self.classifier = classifier
@@ -91,6 +100,9 @@ class Pipeline:
         self.sessions = sessions
         self.tools = tools
         self.now_s = now_s
+        self.flights: Flights[Turn, AnswerEvent] = Flights()
+        self.rng = rng or random.Random()  # noqa: S311 - it only chooses what is looked at twice
+        self._background: set[asyncio.Task[None]] = set()
         self.use_rules(rules)
 
     def use_rules(self, rules: Rules) -> None:
@@ -107,6 +119,12 @@ class Pipeline:
     def turn(self, request: ChatRequest, record: TurnRecord, version: str) -> Turn:
         """version: what `check` said."""
         return Turn(self, request, record, version)
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Off the customer's clock, and in a context that does not end with the request."""
+        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     async def answer(self, request: ChatRequest, record: TurnRecord) -> AsyncGenerator[AnswerEvent, None]:
         """`Meta`, then `Delta`s and `Cited`s, then `Done`; a failure raises."""
@@ -127,7 +145,9 @@ class Turn:
         self._request = request
         self._record = record
         self._query: Query = build_query(request)
-        self._scope = self._scope_of(version)
+        self._scope = self._scope_of()
+        self._askers = {_asker(request)}
+        self._private = ""  # why this turn's answer is one customer's alone
         self._conversation = Conversation(pipeline.sessions, request)
         self._started = time.perf_counter()
         record.language, record.knowledge_version = self._query.language, version
@@ -139,9 +159,18 @@ class Turn:
         hit = await self._look_exact()
         if hit is None:
             return None
+        if hit.tier == "near_exact" and self._is_sampled():
+            self._p.in_background(self._twin()._check_in_hindsight(hit))
         answer = self._give_cached("exact_cache", hit)
         self._conversation.keep_first(self._record.answer, self._query.language)
         return answer
+
+    def keep_private(self, reason: str) -> None:
+        """This turn's answer is neither stored nor shared: it holds a tool's result, or something of the session.
+
+        Before anything is looked up in the knowledge. reason: a word or two for logs.
+        """
+        self._private = reason
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         await self._join_conversation()
@@ -180,8 +209,16 @@ class Turn:
                 yield event
             return
 
+        is_shared = self._usable_cache() is not None
+        answer = self._shared(understanding) if is_shared else self._from_knowledge(understanding)
+        async with aclosing(answer) as events:
+            async for event in events:
+                yield event
+
+    async def _from_knowledge(self, understanding: Understanding | None) -> AsyncGenerator[AnswerEvent, None]:
+        query = self._query
         hit, evidence = await asyncio.gather(self._look_semantic(understanding), self._search(understanding))
-        if hit is not None:
+        if hit is not None and await self._is_agreed(hit, evidence):
             for event in self._give_cached("semantic_cache", hit):
                 yield event
             return
@@ -205,9 +242,61 @@ class Turn:
             for event in self._give_abstention():
                 yield event
             return
-        async with aclosing(self._generate(chunks, understanding)) as generated:
-            async for event in generated:
-                yield event
+        async with self._alone() as hit:
+            if hit is not None:
+                for event in self._give_cached("exact_cache", hit):
+                    yield event
+                return
+            async with aclosing(self._generate(chunks, understanding)) as generated:
+                async for event in generated:
+                    yield event
+
+    async def _shared(self, understanding: Understanding | None) -> AsyncGenerator[AnswerEvent, None]:
+        """With all who ask the same now. Where the one who began fails before the first word, the next one begins."""
+        key = f"{self._scope.key()}|{self._record.knowledge_version}|{self._query.normalized}"
+        for is_last in (False, True):
+            flight, begins = self._p.flights.join(key, self._twin, lambda maker: maker._from_knowledge(understanding))
+            flight.maker._askers.update(self._askers)
+            has_begun = False
+            try:
+                async with aclosing(flight.board()) as events:
+                    async for event in events:
+                        has_begun = True
+                        yield self._as_own(event, flight.maker._record, begins)
+                return
+            except DependencyError:
+                if begins or has_begun or is_last:
+                    raise
+
+    def _twin(self) -> Turn:
+        """The same turn with a record of its own, for work that is not this customer's alone."""
+        record = replace(self._record, citations=[], evidence_ids=[], degraded=[*self._record.degraded], step_ms={})
+        twin = Turn(self._p, self._request, record, record.knowledge_version)
+        twin._query, twin._scope, twin._private = self._query, self._scope, self._private
+        return twin
+
+    def _as_own(self, event: AnswerEvent, made: TurnRecord, begins: bool) -> AnswerEvent:
+        """An event of an answer made for several, as one of this turn. begins: whether this turn pays for it."""
+        record, request = self._record, self._request
+        for name in ("path", "route_reason", "knowledge_version", "cache_similarity", "finish_reason", "grounded"):
+            setattr(record, name, getattr(made, name))
+        record.evidence_ids, record.degraded = list(made.evidence_ids), list(made.degraded)
+        match event:
+            case Meta():
+                own = (request.turn_id, request.request_id, request.conversation_id)
+                return replace(event, turn_id=own[0], request_id=own[1], conversation_id=own[2])
+            case Delta():
+                return self._delta(event.text)
+            case Cited():
+                return self._cited(event.citation)
+            case Done():
+                if begins:
+                    record.step_ms |= made.step_ms
+                tokens = (event.input_tokens, event.output_tokens) if begins else (0, 0)
+                done = self._done(GenerationEnd(event.finish_reason, *tokens), grounded=event.grounded)
+                return replace(done, buttons=event.buttons, links=event.links, handoff_reason=event.handoff_reason)
+            case _:
+                return event
 
     # --- the conversation ---
 
@@ -270,28 +359,57 @@ class Turn:
 
     # --- steps that look ---
 
-    def _scope_of(self, version: str) -> CacheScope:
+    def _scope_of(self) -> CacheScope:
         request = self._request
         return CacheScope(
             tenant=request.principal.tenant,
             audiences=request.principal.audiences,
             collection=request.collection,
             language=self._query.language,
-            knowledge_version=version,
             policy_version=self._p.policy_version,
         )
 
     async def _look_exact(self) -> CacheHit | None:
         cache = self._usable_cache()
-        return (
-            None if cache is None else await self._from_cache(cache.lookup_exact(self._scope, self._query.normalized))
-        )
+        if cache is None:
+            return None
+        return await self._standing(await self._from_cache(cache.lookup_exact(self._scope, self._query.normalized)))
 
     async def _look_semantic(self, understanding: Understanding | None) -> CacheHit | None:
         cache = self._usable_cache()
         if cache is None or understanding is None:
             return None
-        return await self._from_cache(cache.lookup_semantic(self._scope, self._query.text, understanding.embedding))
+        lookup = cache.lookup_semantic(self._scope, self._query.text, understanding.embedding)
+        return await self._standing(await self._from_cache(lookup))
+
+    async def _standing(self, hit: CacheHit | None) -> CacheHit | None:
+        """The hit, if it stands under the published knowledge; what does not is gone for good."""
+        cache, version = self._p.cache, self._record.knowledge_version
+        if hit is None or cache is None or version in hit.versions:
+            return hit
+        try:
+            stands = await self._timed("recheck", self._recheck(hit), self._p.settings.deadlines.search_s)
+            told = cache.discard(hit, "evidence changed") if stands is None else cache.confirm(hit, stands)
+            await self._timed("cache", told, self._p.settings.cache.timeout_s)
+        except DependencyError as error:
+            self._degrade("cache:down", error)
+            return None
+        if stands is not None:
+            self._record.knowledge_version = stands
+        return hit if stands is not None else None
+
+    async def _recheck(self, hit: CacheHit) -> str | None:
+        """The version under which it stands now. One of the versions under which it stood is enough to begin with."""
+        if hit.embedding is None:
+            return None
+        for since in sorted(hit.versions, reverse=True)[:_MOST_RECHECKS]:
+            answer = hit.answer
+            standing = Standing(since, answer.question, self._scope.language, hit.embedding, answer.evidence)
+            request = self._request
+            version = await self._p.retriever.still_stands(request.principal, request.collection, standing)
+            if version is not None:
+                return version
+        return None
 
     async def _from_cache(self, lookup: Awaitable[CacheHit | None]) -> CacheHit | None:
         """A cache that is slow or away costs the customer nothing but the saving."""
@@ -325,9 +443,7 @@ class Turn:
         )
         evidence = await self._timed("search", search, self._p.settings.deadlines.search_s)
         self._record.evidence_ids = [found.chunk.id for found in evidence.chunks]
-        if evidence.version != self._scope.knowledge_version:  # published in between
-            self._scope = replace(self._scope, knowledge_version=evidence.version)
-            self._record.knowledge_version = evidence.version
+        self._record.knowledge_version = evidence.version  # another one than before where one was published in between
         return evidence
 
     # --- decisions ---
@@ -398,7 +514,8 @@ class Turn:
         answer = hit.answer
         self._record.cache_similarity = hit.similarity
         age_s = max(0.0, self._p.now_s() - answer.created_at_s)
-        begin = self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}", age_s)
+        begin = self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}")
+        begin = replace(begin, cache_age_s=age_s, cache_tier=hit.tier)
         delta = self._delta(answer.text)
         cited = [self._cited(citation) for citation in answer.citations]
         return [begin, delta, *cited, self._done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)]
@@ -431,7 +548,7 @@ class Turn:
         yield self._delta(match.pair.chunk.answer)
         yield self._cited(cite(match.pair.chunk))
         done = self._done(GenerationEnd("stop", 0, 0), grounded=True)
-        await self._keep(understanding)
+        await self._keep(understanding, [match.pair], bound_of_pair(match.pair))
         yield done
 
     def _ask_back(self, matches: Sequence[curated.Match]) -> list[AnswerEvent]:
@@ -493,7 +610,8 @@ class Turn:
         for citation in grounding.citations:
             yield self._cited(citation)
         done = self._done(end, grounded=grounding.is_grounded)
-        await self._keep(understanding)
+        bound = bound_of_passages(evidence, self._query.search_text, self._query.language)
+        await self._keep(understanding, evidence, bound)
         yield done
 
     def _written(
@@ -525,7 +643,7 @@ class Turn:
 
     # --- events, each noted in the record ---
 
-    def _begin(self, path: Path, reason: str, cache_age_s: float | None = None) -> Meta:
+    def _begin(self, path: Path, reason: str) -> Meta:
         request, record = self._request, self._record
         record.path, record.route_reason = path, reason
         return Meta(
@@ -538,7 +656,6 @@ class Turn:
             route_reason=reason,
             degraded=tuple(record.degraded),
             knowledge_version=record.knowledge_version,
-            cache_age_s=cache_age_s,
         )
 
     def _delta(self, text: str) -> Delta:
@@ -573,28 +690,118 @@ class Turn:
         """None where an answer depends on more than its question: on history, or on a forced model."""
         request = self._request
         own_wishes = request.model is not None or request.max_output_tokens is not None or request.temperature > 0
-        return None if own_wishes or not self._query.is_standalone else self._p.cache
+        is_everybodys = not own_wishes and self._query.is_standalone and not self._private
+        return self._p.cache if is_everybodys else None
 
-    async def _keep(self, understanding: Understanding | None) -> None:
-        """Before `Done`, so that a customer who asks again at once is answered from the cache."""
-        cache, record = self._usable_cache(), self._record
-        worth_it = record.grounded and record.citations and record.finish_reason == "stop"
-        if cache is None or understanding is None or not worth_it or _as_path(record.path) not in CACHEABLE_PATHS:
+    async def _keep(
+        self, understanding: Understanding | None, used: Sequence[RetrievedChunk], bound: EvidenceBound
+    ) -> None:
+        """Before `Done`, so that a customer who asks again at once is answered from the cache.
+
+        used: all that the answer was made from.
+        """
+        cache, record, chunks = self._usable_cache(), self._record, [found.chunk for found in used]
+        if cache is None or understanding is None:
             return
+        refusal = why_not_cached(
+            path=_as_path(record.path),
+            finish_reason=record.finish_reason,
+            is_grounded=record.grounded and bool(record.citations),
+            question=self._query.text,
+            answer=record.answer,
+            sources=[f"{chunk.title} {chunk.text} {chunk.answer}" for chunk in chunks],
+        )
+        if refusal is not None:
+            log.debug("not_cached", request_id=self._request.request_id, reason=refusal)
+            return
+        made_of = f"{self._scope.key()}|{self._query.normalized}|{record.answer}|{bound}"
         answer = CachedAnswer(
-            id=hashlib.sha256(f"{self._scope.key()}|{self._query.normalized}".encode()).hexdigest()[:32],
+            id=hashlib.sha256(made_of.encode("utf-8", "surrogatepass")).hexdigest()[:32],
             question=self._query.text,
             text=record.answer,
             path=_as_path(record.path),
             citations=tuple(record.citations),
-            evidence_ids=tuple(citation.chunk_id for citation in record.citations),
+            evidence=bound,
+            knowledge_version=record.knowledge_version,
             finish_reason="stop",
             output_tokens=record.output_tokens,
+            input_tokens=record.input_tokens,
             created_at_s=self._p.now_s(),
+            topic=understanding.prediction.label,
+            valid_until_s=end_of_validity_s(chunks),
         )
-        put = cache.put(self._scope, self._query.normalized, understanding.embedding, answer)
+        askers = frozenset(self._askers)
+        put = cache.put(self._scope, self._query.normalized, understanding.embedding, answer, askers)
         try:
             await self._timed("cache_put", put, self._p.settings.cache.timeout_s)
+        except DependencyError as error:
+            self._degrade("cache:down", error)
+
+    async def _is_agreed(self, hit: CacheHit, evidence: Evidence) -> bool:
+        """Whether what the knowledge says to this question is what the stored answer rests on, where that can be told.
+
+        Either way it is learned from. A hit that is not agreed is a miss.
+        """
+        if not self._p.settings.cache.must_agree:
+            return True
+        is_same = agrees(hit.answer, evidence, self._sure_pair(evidence))
+        if is_same is not None:
+            self._p.in_background(self._observe(hit, is_same))
+        return is_same is not False
+
+    def _sure_pair(self, evidence: Evidence) -> RetrievedChunk | None:
+        found = self._match_curated(evidence)
+        return found.match.pair if isinstance(found, curated.Given) else None
+
+    def _is_sampled(self) -> bool:
+        return self._p.rng.random() < self._p.settings.cache.shadow_share
+
+    async def _check_in_hindsight(self, hit: CacheHit) -> None:
+        """What a wording that is a slip away would have got anew. The customer has the stored answer already."""
+        try:
+            evidence = await self._search(await self._understand())
+        except DependencyError as error:
+            self._degrade("search:down", error)
+            return
+        is_same = agrees(hit.answer, evidence, self._sure_pair(evidence))
+        if is_same is not None:
+            await self._observe(hit, is_same)
+
+    async def _observe(self, hit: CacheHit, is_same: bool) -> None:
+        if (cache := self._p.cache) is not None:
+            try:
+                await cache.observe(self._scope, hit, is_same)
+            except DependencyError as error:
+                self._degrade("cache:down", error)
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator[CacheHit | None]:
+        """Makes the answer, unless another replica makes it now: then waits for a while, and gives what that stored."""
+        cache, scope, asked = self._usable_cache(), self._scope, self._query.normalized
+        limits = self._p.settings.cache
+        token: str | None = None
+        hit: CacheHit | None = None
+        waited_s = 0.0
+        asker = min(self._askers)
+        while cache is not None and hit is None and token is None and waited_s <= limits.lease_wait_s:
+            try:
+                token = await self._timed("lease", cache.lease(scope, asked, asker), limits.timeout_s)
+            except DependencyError as error:
+                self._degrade("cache:down", error)
+                break
+            if token is None:
+                await asyncio.sleep(_LEASE_POLL_S)
+                waited_s += _LEASE_POLL_S
+                hit = await self._look_exact()
+        try:
+            yield hit
+        finally:
+            if cache is not None and token is not None:
+                self._p.in_background(self._release(cache, token))
+
+    async def _release(self, cache: SemanticCache, token: str) -> None:
+        try:
+            await cache.release(self._scope, self._query.normalized, token)
         except DependencyError as error:
             self._degrade("cache:down", error)
 
@@ -654,6 +861,11 @@ async def _as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
 
 def _as_path(path: str) -> Path:
     return path  # type: ignore[return-value]  # the record keeps plain text for its row
+
+
+def _asker(request: ChatRequest) -> str:
+    """An opaque name for who asks: one conversation through one key."""
+    return hashlib.sha256(f"{request.principal.key_id}|{request.conversation_id}".encode()).hexdigest()[:16]
 
 
 def _policy_version(settings: AppSettings, rules: Rules) -> str:

@@ -17,6 +17,7 @@ from deployments.answering.types import (
     Evidence,
     Language,
     Principal,
+    Standing,
     Understanding,
 )
 from deployments.settings import TierSettings
@@ -50,20 +51,65 @@ class Retriever(Protocol):
         embedding (the encoder is away) the search is lexical alone.
         """
 
+    async def still_stands(self, principal: Principal, collection: str, standing: Standing) -> str | None:
+        """The published version if an answer stands under it, too; None if not, or if that cannot be told."""
+
 
 class SemanticCache(Protocol):
-    """Errors of the store behind it are raised; the pipeline goes on without a cache."""
+    """Errors of the store behind it are raised; the pipeline goes on without a cache.
+
+    A hit was verified against the question, not against the knowledge: `hit.versions` says where it stands.
+    """
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What came of look-ups and answers since this process began ("hit:exact", "refused:negation", …).
+
+        Nothing where the room is apart: it counts in its own process, and all of them add up in the store.
+        """
+        ...
 
     async def lookup_exact(self, scope: CacheScope, normalized: str) -> CacheHit | None:
-        """The stored answer of exactly this normalised question."""
+        """The stored answer of this normalised question, or of a verified one that differs by a slip of the pen."""
 
     async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
-        """The stored answer of a verified paraphrase."""
+        """The stored answer of a verified paraphrase. The same wording is an exact hit from then on."""
 
-    async def put(self, scope: CacheScope, normalized: str, embedding: Vectors, answer: CachedAnswer) -> None: ...
+    async def put(
+        self,
+        scope: CacheScope,
+        normalized: str,
+        embedding: Vectors,
+        answer: CachedAnswer,
+        askers: frozenset[str] = frozenset(),
+    ) -> bool:
+        """Stores it; False when it is not admitted: blocked, too large, or not yet asked by enough.
+
+        askers: who asked it now, as opaque names; a curated answer needs none.
+        """
+
+    async def confirm(self, hit: CacheHit, version: str) -> None:
+        """The answer stands under this knowledge version, too."""
+
+    async def discard(self, hit: CacheHit, reason: str) -> None:
+        """The answer is not to be given again, in no wording; it may be made anew."""
+
+    async def observe(self, scope: CacheScope, hit: CacheHit, is_same: bool) -> None:
+        """Whether the question has got, or would have got, the same answer anew. One that has not is discarded."""
+
+    async def block(self, scope: CacheScope, question: str) -> bool:
+        """A customer was not helped: evicts what answers this question, and stores no answer to it for a while.
+
+        True when something was evicted.
+        """
 
     async def evict(self, scope: CacheScope, answer_id: str) -> bool:
         """True when there was such an entry."""
+
+    async def lease(self, scope: CacheScope, normalized: str, asker: str) -> str | None:
+        """Permission to make this answer: a token; None while another replica makes it, who is told of `asker`."""
+
+    async def release(self, scope: CacheScope, normalized: str, token: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

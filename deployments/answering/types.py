@@ -137,7 +137,6 @@ class CacheScope:
     audiences: frozenset[str]
     collection: str
     language: Language
-    knowledge_version: str
     policy_version: str  # hash of prompts, rules and tiers: changing them empties the cache
 
     def key(self) -> str:
@@ -147,10 +146,39 @@ class CacheScope:
             ",".join(sorted(self.audiences)),
             self.collection,
             self.language,
-            self.knowledge_version,
             self.policy_version,
         )
         return "|".join(f"{len(part)}:{part}" for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceRef:
+    """A chunk and what it said."""
+
+    chunk_id: str
+    content: str  # `ingestion.chunk.content_digest`
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceBound:
+    """What an answer rests on, and from where on something added to the knowledge would rank among it."""
+
+    chunks: tuple[EvidenceRef, ...]
+    passage_similarity: float  # cosine of an added chunk and the question; over 1: none would
+    pair_similarity: float  # cosine of an added pair's question and the question
+    coverage: float  # share of the question's words in an added chunk; over 1: none would
+    is_foreign: bool = False  # whether all of it is in another language than the question
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What has to be known of a stored answer to tell whether it still stands."""
+
+    knowledge_version: str  # under which it stood
+    question: str
+    language: Language
+    embedding: Vectors  # (dim,), of the question
+    evidence: EvidenceBound
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +190,27 @@ class CachedAnswer:
     text: str
     path: Path  # how it was made the first time
     citations: tuple[Citation, ...]
-    evidence_ids: tuple[str, ...]  # the chunks it rests on
+    evidence: EvidenceBound
+    knowledge_version: str  # under which it was made
     finish_reason: FinishReason
     output_tokens: int
     created_at_s: float  # Unix time
+    input_tokens: int = 0
+    topic: str = ""  # the question's intent
+    valid_until_s: float | None = None  # Unix time from which its evidence is no longer true
+
+
+CacheTier = Literal["exact", "near_exact", "semantic"]
 
 
 @dataclass(frozen=True, slots=True)
 class CacheHit:
     answer: CachedAnswer
-    tier: Literal["exact", "semantic"]
-    similarity: float  # 1.0 for exact
+    tier: CacheTier
+    similarity: float  # cosine of the questions; near_exact: share of equal bits; 1.0 for exact
+    key: str = field(default="", compare=False)  # the entry's, for whoever confirms or discards it
+    embedding: Vectors | None = field(default=None, compare=False)  # (dim,), of the stored question
+    versions: frozenset[str] = field(default=frozenset(), compare=False)  # knowledge versions under which it stands
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +236,7 @@ class Meta:
     degraded: tuple[str, ...] = ()  # e.g. ("small:starting",)
     knowledge_version: str = ""
     cache_age_s: float | None = None  # of cached answers
+    cache_tier: CacheTier | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,4 +48,5 @@ class NativeWire:
             "handoff_reason": done.handoff_reason,
             "route_reason": meta.route_reason,
             "cache_age_s": meta.cache_age_s,
+            "cache_tier": meta.cache_tier,
         }

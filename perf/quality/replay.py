@@ -158,7 +158,9 @@ class Replay:
                 server.stop()
 
     async def _through(self, url: str) -> None:
-        settings = AppSettings.model_validate({"cache": {"url": url, "timeout_s": 5.0}})
+        # The oracle knows the truth: what it finds must not help the cache to tell right hits from wrong ones.
+        cache_alone = {"url": url, "timeout_s": 5.0, "must_agree": False, "shadow_share": 0.0}
+        settings = AppSettings.model_validate({"cache": cache_alone})
         retriever = _Oracle()
         cache = SemanticCache(settings.cache, now_s=lambda: self._now_s)
         await cache.start()

@@ -7,14 +7,16 @@ vectors: those of the fake embedder serve all of them.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from deployments.answering.errors import UnknownCollectionError
+from deployments.answering.evidence import bound_of_pair
 from deployments.answering.protocols import Retriever
-from deployments.answering.types import Evidence, Language, Principal
+from deployments.answering.types import Evidence, Language, Principal, Standing
 from ingestion.chunk import Chunk
 from ingestion.store import Changes, KnowledgeStore
 from models.fakes import HashEmbedder
@@ -121,3 +123,15 @@ class RetrieverSuite:
             await retriever.search(PUBLIC, "nobody-has-this", "text", "en", None, 3)
         with pytest.raises(UnknownCollectionError):
             await retriever.version(Principal("nobody", PUBLIC.audiences, "k"), "help")
+
+    async def test_an_answer_stands_under_its_own_version_and_under_none_that_is_not_known(
+        self, retriever: Retriever
+    ) -> None:
+        evidence = await search(retriever, "How long does a refund take?")
+        pair = evidence.pairs[0]
+        embedding = EMBEDDER.embed_queries(["How long does a refund take?"])[0]
+        bound = bound_of_pair(pair)
+        standing = Standing(evidence.version, "How long does a refund take?", "en", embedding, bound)
+        assert await retriever.still_stands(PUBLIC, "help", standing) == evidence.version
+        unknown = replace(standing, knowledge_version="v000099-00000000")
+        assert await retriever.still_stands(PUBLIC, "help", unknown) is None

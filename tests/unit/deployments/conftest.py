@@ -84,6 +84,7 @@ class Shop:
                     "evidence_threshold": {"en": 0.3, "zh": 0.3},
                     "evidence_coverage": 0.6,
                 },
+                "cache": {"timeout_s": 10, "lease_wait_s": 10},  # the machine may be busy
                 "intents": {"confidence_threshold": 0.9, "margin_threshold": 0.3},
                 "tiers": [tier.model_dump()],
             }

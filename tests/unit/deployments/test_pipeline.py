@@ -11,13 +11,28 @@ from deployments.answering.errors import (
     UnknownModelError,
 )
 from deployments.answering.phrases import NOTHING_ASKED
-from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Evidence, Meta, Principal, RetrievedChunk
+from deployments.answering.query import normalize
+from deployments.answering.types import (
+    AnswerEvent,
+    CacheHit,
+    Cited,
+    Delta,
+    Done,
+    Evidence,
+    EvidenceRef,
+    Meta,
+    Principal,
+    RetrievedChunk,
+    TurnRecord,
+)
 from deployments.fakes import InMemoryCache, InMemoryRetriever
 from deployments.intent_classifier import IntentClassifier
+from ingestion.chunk import Chunk
 from models.fakes import HashEmbedder, KeywordIntentHead, ScriptedLLM
-from tests.unit.deployments.conftest import Shop, passage, qa
+from tests.unit.deployments.conftest import CHUNKS, Shop, passage, qa
 
 pytestmark = pytest.mark.unit
+GENERATED = "what does standard delivery to Cologne cost"
 
 
 def text(events: list[AnswerEvent]) -> str:
@@ -110,18 +125,99 @@ async def test_second_asking_is_an_exact_hit_with_the_same_citations(shop: Shop)
     assert cited(second) == cited(first)
 
 
-async def test_verified_paraphrase_is_a_semantic_hit(shop: Shop) -> None:
+async def test_verified_paraphrase_is_a_semantic_hit(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, cache=InMemoryCache(similarity_threshold=0.5))
     await shop.ask("How long does a refund take?")
-    events, record = await shop.ask("How long does the refund take please")
+    events, record = await shop.ask("Hello there, how long does it take for a refund please?")
     assert path(events) == "semantic_cache"
     assert record.cache_similarity >= 0.7
 
 
-async def test_new_knowledge_version_hides_what_was_cached(shop: Shop) -> None:
+async def test_an_answer_outlives_a_version_that_leaves_its_evidence_alone(shop: Shop) -> None:
     await shop.ask("How long does a refund take?")
-    shop.retriever.published = "v2"
-    events, _ = await shop.ask("How long does a refund take?")
+    shop.retriever.publish("v2", [*CHUNKS, qa("parking", "Is there parking at the store?", "Yes, behind it.")])
+    events, record = await shop.ask("How long does a refund take?")
+    assert path(events) == "exact_cache"
+    assert record.knowledge_version == "v2"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        pytest.param([chunk for chunk in CHUNKS if chunk.id != "refund"], id="evidence-vanished"),
+        pytest.param(
+            [replace(chunk, answer="Ten days.") if chunk.id == "refund" else chunk for chunk in CHUNKS],
+            id="evidence-changed",
+        ),
+        pytest.param(
+            [*CHUNKS, qa("express", "how long does a refund take", "Two days.")], id="a-nearer-pair-was-added"
+        ),
+    ],
+)
+async def test_an_answer_goes_with_its_evidence_and_comes_back_with_it(shop: Shop, after: list[Chunk]) -> None:
+    question = "How long does a refund take?"
+    await shop.ask(question)
+    shop.retriever.publish("v2", after)
+    events, _ = await shop.ask(question)
+    assert path(events) != "exact_cache"
+    shop.retriever.publish("v1", CHUNKS)
+    assert text((await shop.ask(question))[0]) == "Five working days."
+
+
+async def test_a_written_answer_goes_when_a_passage_is_added_that_ranks_among_its_evidence(ready_shop: Shop) -> None:
+    for asker in ("one", "two"):
+        await ready_shop.ask(GENERATED, conversation_id=asker)
+    ready_shop.retriever.publish("v2", [*CHUNKS, passage("garden", "Water the plants every morning.")])
+    assert path((await ready_shop.ask(GENERATED))[0]) == "exact_cache"
+    ready_shop.retriever.publish("v3", [*CHUNKS, passage("raise", "Standard delivery to Cologne costs 9.95 euros.")])
+    assert path((await ready_shop.ask(GENERATED))[0]) == "small"
+
+
+async def test_what_concerns_one_customer_is_not_kept(ready_shop: Shop) -> None:
+    question = "what does standard delivery to Cologne cost for order number 445566"
+    for asker in ("one", "two", "three"):
+        events, _ = await ready_shop.ask(question, conversation_id=asker)
+        assert path(events) == "small"
+
+
+async def test_a_turn_that_used_something_private_is_neither_kept_nor_answered_from_the_cache(shop: Shop) -> None:
+    for _ in range(2):
+        request = shop.request("How long does a refund take?")
+        record = TurnRecord("t", "r", "c", "demo", "k", "http", request.collection, 0.0, request.text)
+        turn = shop.pipeline.turn(request, record, "v1")
+        turn.keep_private("tool result")
+        assert await turn.at_once() is None
+        assert path([event async for event in turn.events()]) == "faq"
+    assert path((await shop.ask("How long does a refund take?"))[0]) == "faq"
+
+
+async def test_a_hit_that_the_knowledge_does_not_agree_with_is_a_miss_and_forgotten(shop: Shop) -> None:
+    """What two encoders' vectors and the verifier may both take for the same is not what a search finds."""
+    request = shop.request("How long does a refund take?")
+    turn = shop.pipeline.turn(request, TurnRecord("t", "r", "c", "demo", "k", "http", "help", 0.0, ""), "v1")
+    understanding = await shop.pipeline.classifier.understand(request.text)
+    wrong = replace(
+        bad_answer := (await stored(shop, "How long does a refund take?")).answer,
+        text="Never.",
+        evidence=replace(bad_answer.evidence, chunks=(EvidenceRef("delivery", "h"),)),
+    )
+    scope = turn._scope
+    await shop.cache.put(scope, "refund take how long does a", understanding.embedding, wrong)
+    await shop.cache.discard(await stored(shop, "How long does a refund take?"), "test")
+    events = [event async for event in turn.events()]
     assert path(events) == "faq"
+
+
+async def stored(shop: Shop, question: str) -> CacheHit:
+    await shop.ask(question)
+    hit = await shop.cache.lookup_exact(
+        shop.pipeline.turn(
+            shop.request(question), TurnRecord("t", "r", "c", "demo", "k", "http", "help", 0.0, ""), "v1"
+        )._scope,
+        normalize(question),
+    )
+    assert hit is not None
+    return hit
 
 
 async def test_other_audience_sees_neither_the_chunk_nor_the_cached_answer(shop: Shop) -> None:
@@ -139,8 +235,10 @@ async def test_generated_answer_streams_and_cites_what_it_used(ready_shop: Shop)
     assert cited(events) == ["delivery"]
     assert record.grounded
     assert record.output_tokens > 0
-    again, _ = await ready_shop.ask("what does standard delivery to Cologne cost?")
-    assert path(again) == "exact_cache"
+    again, _ = await ready_shop.ask("what does standard delivery to Cologne cost?", conversation_id="another")
+    assert path(again) == "small"  # one visitor cannot plant an answer
+    third, _ = await ready_shop.ask("what does standard delivery to Cologne cost?")
+    assert path(third) == "exact_cache"
 
 
 async def test_ungrounded_answer_is_marked_and_never_cached(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ async def test_every_turn_is_one_row_also_the_ones_that_were_cut(tmp_path: Path)
     turns = runner(shop, turn_recorder, max_turns=200)
 
     async def ask(number: int, leave: bool) -> None:
-        request = shop.request(GENERATED if leave else "How long does a refund take?", turn_id=f"t{number}")
+        request = shop.request(
+            f"{GENERATED} {number}" if leave else "How long does a refund take?", turn_id=f"t{number}"
+        )
         async with turns.open(request) as events:
             async for event in events:
                 if leave and isinstance(event, Delta):

@@ -80,6 +80,7 @@ def test_one_document_when_no_stream_is_wanted(client: TestClient) -> None:
         "handoff_reason": "",
         "route_reason": "evidence",
         "cache_age_s": None,
+        "cache_tier": None,
     }
 
 
