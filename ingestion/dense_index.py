@@ -31,7 +31,7 @@ EXACT_CODES = 60_000  # as 8-bit codes
 # questions to a bank's articles found 0.015 less.
 TARGET_RECALL = 0.97
 _RECALL_AT = 10
-_K_FACTORS = (5, 10, 20, 40)  # candidates that are ranked anew, in multiples of top_k
+_K_FACTORS = (5, 10, 20, 40, 80)  # candidates that are ranked anew, in multiples of top_k
 _WORTH_MORE_CANDIDATES = 0.005  # of recall
 _MAX_PROBED = 0.35  # of all lists, which takes 2 ms of a million vectors: some data are found in no fewer
 _LEAST_SCANNED = 20  # selected rows in the lists that are looked into, in multiples of top_k
