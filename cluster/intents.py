@@ -15,6 +15,7 @@ from deployments.settings import AppSettings, SettingsError, load_settings
 from models.embedder import ModelLoadError
 from models.intent_card import confusion_lines, make_card
 from models.intent_examples import Example, IntentDataError, read_examples
+from models.intent_model import IntentModel
 from models.intent_report import Report, report
 from models.intent_training import Training, train_intent_head
 from models.intent_versions import current_version, load_version, publish_version, read_card
@@ -32,6 +33,7 @@ class TrainOptions:
     strict: bool
     threads: int
     seed: int
+    fine_tune: bool | None  # None: where it pays
 
 
 def train_and_publish(file: Path, settings_file: Path, options: TrainOptions) -> int:
@@ -42,7 +44,12 @@ def train_and_publish(file: Path, settings_file: Path, options: TrainOptions) ->
         print(f"{len(examples)} examples in {file}", flush=True)
         embedder = replace(encoder_config(settings.encoder), threads=options.threads).load()
         training = train_intent_head(
-            embedder, examples, options.target_precision, options.seed, progress=lambda line: print(line, flush=True)
+            embedder,
+            examples,
+            options.target_precision,
+            options.seed,
+            progress=lambda line: print(line, flush=True),
+            fine_tune=options.fine_tune,
         )
     except _FAULTS as error:
         return _fault(error)
@@ -107,7 +114,8 @@ def print_evaluation(file: Path, settings_file: Path, oos_label: str, as_json: b
     except _FAULTS as error:
         return _fault(error)
     texts = [example.text for example in examples]
-    result = report(texts, _truths(examples), head.predict(texts, embedder.embed_queries(texts)))
+    _, predictions = IntentModel(embedder, head).understand(texts)
+    result = report(texts, _truths(examples), predictions)
     unknown = sorted({example.label for example in examples} - set(head.labels))
     if unknown:
         print(f"warning: the head knows no intent {', '.join(map(repr, unknown))}", file=sys.stderr)

@@ -27,6 +27,12 @@ def train(
     oos_label: OosOption = "out_of_scope",
     strict: Annotated[bool, typer.Option("--strict", help="Publish nothing when there are warnings.")] = False,
     threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads.")] = 2,
+    fine_tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--fine-tune/--no-fine-tune", help="Tune the encoder's top layers, too.  [default: where it pays]"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the cross-validation's split.")] = 0,
 ) -> None:
     """Train a new version of the intent head and publish it; a running application takes it over by itself.
@@ -36,7 +42,7 @@ def train(
     """
     from cluster.intents import TrainOptions, train_and_publish
 
-    options = TrainOptions(target_precision, oos_label, strict, threads, seed)
+    options = TrainOptions(target_precision, oos_label, strict, threads, seed, fine_tune)
     raise typer.Exit(train_and_publish(file, settings, options))
 
 
@@ -51,6 +57,25 @@ def evaluate(
     from cluster.intents import print_evaluation
 
     raise typer.Exit(print_evaluation(file, settings, oos_label, as_json))
+
+
+@intents.command()
+def suggest(
+    tenant: Annotated[str, typer.Option("--tenant", help="Whose turns.")] = "demo",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many of the newest turns.")] = 2000,
+    least: Annotated[int, typer.Option("--least", min=2, help="Different questions that make a candidate.")] = 3,
+    settings: SettingsOption = DEFAULT_SETTINGS,
+    state: Annotated[
+        Path, typer.Option("--state", envvar="RAYDESK_STATE", show_envvar=False, help="Folder of the running process.")
+    ] = Path(".raydesk"),
+) -> None:
+    """Find candidates for new intents: questions of the running application's turn log that no intent covers.
+
+    Prints them in groups of like meaning, with how often they were asked, as YAML for intents.yaml.
+    """
+    from cluster.intent_suggestions import print_suggestions
+
+    raise typer.Exit(print_suggestions(state, settings, tenant, limit, least))
 
 
 @intents.command()

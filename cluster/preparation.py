@@ -65,8 +65,8 @@ class Preparation:
         if head.is_dir() and stamp.is_current(wanted):
             return
         command = [sys.executable, "-m", "cluster.cli", "intents", "train", str(intents)]
-        # A first head must answer something: 0.99 takes more examples than a company begins with.
-        command += ["--settings", str(self.settings_file), "--target-precision", "0.95"]
+        # A first head must answer something, and soon: 0.99 takes more examples than a company begins with.
+        command += ["--settings", str(self.settings_file), "--target-precision", "0.95", "--no-fine-tune"]
         self._run("Intent head", command, {})
         stamp.set(wanted)
 

@@ -20,7 +20,7 @@ def print_turns(state: Path, tenant: str, limit: int, as_json: bool) -> int:
     if running is None:
         print("Raydesk is not running in this folder, and the turn log is its own: 'make serve' starts it.")
         return 1
-    rows = asyncio.run(_recent(running.app_name, tenant, limit))
+    rows = asyncio.run(recent_turns(running.app_name, tenant, limit))
     if as_json:
         for row in rows:
             sys.stdout.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
@@ -32,7 +32,7 @@ def print_turns(state: Path, tenant: str, limit: int, as_json: bool) -> int:
     return 0
 
 
-async def _recent(app_name: str, tenant: str, limit: int) -> list[dict[str, Any]]:
+async def recent_turns(app_name: str, tenant: str, limit: int) -> list[dict[str, Any]]:
     import ray
 
     from deployments.app import turn_log_of

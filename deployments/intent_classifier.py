@@ -19,6 +19,7 @@ from deployments.answering.types import Understanding
 from deployments.encoder import encoder_config
 from deployments.settings import EncoderSettings, IntentSettings
 from models.intent_examples import IntentDataError
+from models.intent_model import IntentModel
 from models.intent_versions import current_version, load_version
 from models.protocols import Embedder, IntentHead
 
@@ -46,12 +47,13 @@ class IntentClassifier:
         self._stop = threading.Event()
         self._following: _HeadFollower | None = None
         if head is None:
-            self._following = _HeadFollower(Path(intents.head), self._embedder.identity)
-            head = self._following.head
+            self._following = _HeadFollower(Path(intents.head), self._embedder)
+            self._model = self._following.model
             threading.Thread(
                 target=self._watch, args=(intents.poll_interval_s,), name="intent-head-watcher", daemon=True
             ).start()
-        self._head = head
+        else:
+            self._model = IntentModel(self._embedder, head)
 
     async def stop(self) -> None:
         """Ends the watch for newly trained heads."""
@@ -80,7 +82,7 @@ class IntentClassifier:
     def _watch(self, poll_interval_s: float) -> None:
         assert self._following is not None, "a given head is not watched"
         while not self._stop.wait(poll_interval_s):
-            self._head = self._following.latest()
+            self._model = self._following.latest()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
@@ -94,32 +96,45 @@ class IntentClassifier:
             await _settle(batch, loop.run_in_executor(self._executor, self._pass, texts))
 
     def _pass(self, texts: list[str]) -> list[Understanding]:
-        embeddings = self._embedder.embed_queries(texts)
-        predictions = self._head.predict(texts, embeddings)
+        embeddings, predictions = self._model.understand(texts)
         return [Understanding(prediction, row) for prediction, row in zip(predictions, embeddings, strict=True)]
 
 
 class _HeadFollower:
     """The published head. A version that cannot be used leaves the one before it at work."""
 
-    def __init__(self, root: Path, embedder_identity: str) -> None:
+    def __init__(self, root: Path, embedder: Embedder) -> None:
         self._root = root
-        self._embedder_identity = embedder_identity
+        self._embedder = embedder
         self._seen = current_version(root)  # the last one that was looked at, usable or not
         self._held = self._seen
-        self.head: IntentHead = load_version(root, self._seen, embedder_identity)
+        self._fault = ""  # the last one that was told
+        self.model = self._load()
 
-    def latest(self) -> IntentHead:
+    def _load(self) -> IntentModel:
+        return IntentModel(self._embedder, load_version(self._root, self._seen, self._embedder.identity))
+
+    def latest(self) -> IntentModel:
         try:
             published = current_version(self._root)
-            if published != self._seen:
-                self._seen = published
-                self.head = load_version(self._root, published, self._embedder_identity)
-                self._held = published
-                log.info("intent_head_loaded", version=published, intents=len(self.head.labels))
         except IntentDataError as error:
-            log.error("intent_head_refused", kept=self._held, refused=self._seen, error=str(error))
-        return self.head
+            self._refuse("CURRENT", error)
+            return self.model
+        if published != self._seen:
+            self._seen = published
+            try:
+                self.model = self._load()
+                self._held, self._fault = published, ""
+                log.info("intent_head_loaded", version=published, intents=len(self.model.head.labels))
+            except IntentDataError as error:
+                self._refuse(published, error)
+        return self.model
+
+    def _refuse(self, what: str | None, error: IntentDataError) -> None:
+        """Said once, however often the pointer is looked at."""
+        if str(error) != self._fault:
+            self._fault = str(error)
+            log.error("intent_head_refused", kept=self._held, refused=what, error=self._fault)
 
 
 async def _settle(

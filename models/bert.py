@@ -6,7 +6,7 @@ value. Every other architecture is left to transformers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 _WEIGHTS = "model.safetensors"
 _NEEDED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "layer_norm_eps")
 _WORDS = "embeddings.word_embeddings.weight"
+Layer = Mapping[str, Tensor]  # weights by their names, with query, key and value in one
 _QUERY_KEY_VALUE = ("attention.self.query", "attention.self.key", "attention.self.value")
 
 
@@ -45,21 +46,39 @@ class Bert:
         self._heads = int(config["num_attention_heads"])
         self._eps = float(config["layer_norm_eps"])
 
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """From the lowest to the highest."""
+        return self._layers
+
     def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(n, tokens) ids, and 1 where there is one, to (n, tokens, width) hidden states."""
+        return self.through(self._layers, self.embed(ids), mask)
+
+    def both(self, ids: Tensor, mask: Tensor, top: Sequence[Layer]) -> tuple[Tensor, Tensor]:
+        """What `__call__` gives, and the same with `top` in place of the highest layers; the others run once."""
+        split = len(self._layers) - len(top)
+        trunk = self.through(self._layers[:split], self.embed(ids), mask)
+        return self.through(self._layers[split:], trunk, mask), self.through(top, trunk, mask)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """(n, tokens) to what the lowest layer takes, (n, tokens, width)."""
         weights = self._embeddings
         places = weights["position_embeddings.weight"][: ids.shape[1]]
         words = functional.embedding(ids, self._words).to(places.dtype)
-        hidden = self._norm(words + places + weights["token_type_embeddings.weight"][0], weights, "LayerNorm")
+        return self._norm(words + places + weights["token_type_embeddings.weight"][0], weights, "LayerNorm")
+
+    def through(self, layers: Sequence[Layer], hidden: Tensor, mask: Tensor) -> Tensor:
+        """hidden: (n, tokens, width); mask: (n, tokens)."""
         visible = mask[:, None, None, :].bool()  # for every head and token
-        for layer in self._layers:
+        for layer in layers:
             attended = _linear(self._attention(hidden, visible, layer), layer, "attention.output.dense")
             hidden = self._norm(hidden + attended, layer, "attention.output.LayerNorm")
             wide = functional.gelu(_linear(hidden, layer, "intermediate.dense"))
             hidden = self._norm(hidden + _linear(wide, layer, "output.dense"), layer, "output.LayerNorm")
         return hidden
 
-    def _attention(self, hidden: Tensor, visible: Tensor, layer: Mapping[str, Tensor]) -> Tensor:
+    def _attention(self, hidden: Tensor, visible: Tensor, layer: Layer) -> Tensor:
         n, tokens, width = hidden.shape
         parts = _linear(hidden, layer, "query_key_value").view(n, tokens, 3, self._heads, width // self._heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)  # each (n, heads, tokens, width / heads)

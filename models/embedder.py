@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from tokenizers import Tokenizer
 
 from models.protocols import Vectors
+
+if TYPE_CHECKING:
+    from models.bert import Bert, Layer
 
 Pooling = Literal["mean", "cls"]
 # bf16 has three times the speed of fp32 on a CPU with AVX512-BF16 or AMX, at cosine 0.99998 and the same recall. Where
@@ -110,27 +113,66 @@ class BertEmbedder:
     def embed_passages(self, texts: Sequence[str]) -> Vectors:
         return self._embed([self._config.passage_prefix + text for text in texts])
 
+    @property
+    def bert(self) -> Bert | None:
+        """The model where it is one whose layers can be tuned."""
+        from models.bert import Bert
+
+        return self._model if isinstance(self._model, Bert) else None
+
+    def embed_queries_with(self, texts: Sequence[str], top: Sequence[Layer]) -> tuple[Vectors, Vectors]:
+        """`embed_queries`, and the vectors (n, dim) that the model gives with `top` as its highest layers."""
+        bert = self.bert
+        if bert is None:
+            raise ModelLoadError(f"{self._config.model!r} is no BERT, so its layers cannot be exchanged")
+        vectors: Vectors = np.empty((len(texts), self._dim), dtype=np.float32)
+        tuned = np.empty_like(vectors)
+        for rows, ids, mask in self.batches(texts):
+            with torch_inference():
+                plain, changed = bert.both(ids, mask, top)
+                vectors[rows], tuned[rows] = (
+                    self.pool(plain, mask).cpu().numpy(),
+                    self.pool(changed, mask).cpu().numpy(),
+                )
+        return vectors, tuned
+
+    def batches(self, questions: Sequence[str]) -> Iterator[tuple[list[int], Any, Any]]:
+        """Which rows, and their ids and mask, (n, tokens) each."""
+        return self._batches([self._config.query_prefix + text for text in questions])
+
     def _embed(self, texts: list[str]) -> Vectors:
         vectors: Vectors = np.empty((len(texts), self._dim), dtype=np.float32)
-        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
-        for rows in _batches([len(each) for each in ids], _PASS_TOKENS[self._device.type]):
-            vectors[rows] = self._forward([ids[row] for row in rows])
+        for rows, ids, mask in self._batches(texts):
+            with torch_inference():
+                vectors[rows] = self.pool(self._model(ids, mask), mask).cpu().numpy()
         return vectors
 
-    def _forward(self, batch: list[list[int]]) -> Vectors:
+    def _batches(self, texts: list[str]) -> Iterator[tuple[list[int], Any, Any]]:
         import torch
 
-        longest = max(len(ids) for ids in batch)
-        ids = torch.tensor([row + [self._pad] * (longest - len(row)) for row in batch], device=self._device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch], device=self._device)
-        with torch.inference_mode():
-            hidden = self._model(ids, mask).float()  # (n, tokens, dim)
-            if self._config.pooling == "cls":
-                pooled = hidden[:, 0]
-            else:
-                pooled = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
-            vectors: Vectors = torch.nn.functional.normalize(pooled, dim=1).cpu().numpy()
-        return vectors
+        ids = [encoding.ids for encoding in self._tokenizer.encode_batch(texts)]
+        for rows in _batches([len(each) for each in ids], _PASS_TOKENS[self._device.type]):
+            longest = max(len(ids[row]) for row in rows)
+            padded = [ids[row] + [self._pad] * (longest - len(ids[row])) for row in rows]
+            present = [[1] * len(ids[row]) + [0] * (longest - len(ids[row])) for row in rows]
+            yield rows, torch.tensor(padded, device=self._device), torch.tensor(present, device=self._device)
+
+    def pool(self, hidden: Any, mask: Any) -> Any:
+        """(n, tokens, dim) hidden states to (n, dim), L2-normalised; torch's tensors."""
+        import torch
+
+        hidden = hidden.float()
+        if self._config.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            pooled = (hidden * mask.unsqueeze(-1)).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+        return torch.nn.functional.normalize(pooled, dim=1)
+
+
+def torch_inference() -> Any:
+    import torch
+
+    return torch.inference_mode()
 
 
 def fast_precision(device: str) -> Literal["fp32", "bf16"]:

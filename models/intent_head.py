@@ -23,9 +23,12 @@ from models.protocols import OUT_OF_SCOPE, IntentPrediction, Vectors
 
 Floats = NDArray[np.float32]
 
+Changes = dict[str, NDArray[np.float16]]
+
 NEVER = -1e4  # a logit whose softmax is 0
 
-FORMAT = 2
+FORMAT = 3
+_CHANGE = "change:"  # before the names of changes, in the file of the arrays
 _ARRAYS_FILE = "head.npz"
 _DESCRIPTION_FILE = "head.json"
 
@@ -43,13 +46,20 @@ class HeadArrays:
     references: NDArray[np.float16]  # (m, dim) examples of intents, standardised, L2-normalised
     scope: Floats  # (1 + scope features,) log-odds of being in scope: intercept, then one weight a feature
     calibration: Floats  # (2,) slope and intercept, on the log-odds of the best label's probability
+    share: Floats  # () factor on these logits where the tuned encoder has its say, too
+    tuned_weights: Floats  # (labels, dim) on vectors of the tuned encoder; (0, 0) where there is none
+    tuned_bias: Floats  # (labels,); (0,) where there is none
     thresholds: Floats  # (labels,) confidence from which the label is right often enough; NaN where unknown
 
 
 class LinearIntentHead:
     """softmax over the intents, times the probability that the question is about one of them at all."""
 
-    def __init__(self, labels: Sequence[str], arrays: HeadArrays, embedder_identity: str) -> None:
+    def __init__(
+        self, labels: Sequence[str], arrays: HeadArrays, embedder_identity: str, changes: Changes | None = None
+    ) -> None:
+        """changes: to the encoder's highest layers; see `models/intent_tuning.py`."""
+        self.changes: Changes = changes or {}
         self._labels = tuple(labels)
         self._arrays = arrays
         self._embedder_identity = embedder_identity
@@ -66,10 +76,13 @@ class LinearIntentHead:
         """Identity of the embedder whose vectors this head was trained on."""
         return self._embedder_identity
 
-    def predict(self, texts: Sequence[str], embeddings: Vectors) -> list[IntentPrediction]:
-        return self.decide(self.probabilities(texts, embeddings)) if len(embeddings) else []
+    def predict(
+        self, texts: Sequence[str], embeddings: Vectors, tuned: Vectors | None = None
+    ) -> list[IntentPrediction]:
+        """tuned: (n, dim) vectors of the tuned encoder, needed where the head has `changes`."""
+        return self.decide(self.probabilities(texts, embeddings, tuned)) if len(embeddings) else []
 
-    def probabilities(self, texts: Sequence[str], embeddings: Vectors) -> Floats:
+    def probabilities(self, texts: Sequence[str], embeddings: Vectors, tuned: Vectors | None = None) -> Floats:
         """(n, labels), each row adds up to 1."""
         arrays = self._arrays
         standard: Floats = (embeddings - arrays.mean) / arrays.deviation
@@ -77,6 +90,10 @@ class LinearIntentHead:
         logits = standard @ arrays.weights.T + spelt @ self._spelling_weights + arrays.bias  # (n, labels)
         nearest = (unit(standard) @ self._references).max(axis=1)  # (n,)
         in_scope = sigmoid(scope_features(nearest, logits, self._out_of_scope) @ arrays.scope[1:] + arrays.scope[0])
+        if self.changes:
+            if tuned is None:
+                raise ValueError("a head with a tuned encoder needs its vectors")
+            logits = arrays.share * logits + tuned @ arrays.tuned_weights.T + arrays.tuned_bias
         return calibrated(with_scope(softmax(logits), in_scope, self._out_of_scope), arrays.calibration)
 
     def decide(self, probabilities: Floats) -> list[IntentPrediction]:
@@ -86,7 +103,8 @@ class LinearIntentHead:
 
     def with_thresholds(self, thresholds: Floats) -> Self:
         """thresholds: (labels,), NaN where there is none."""
-        return type(self)(self._labels, replace(self._arrays, thresholds=thresholds), self._embedder_identity)
+        arrays = replace(self._arrays, thresholds=thresholds)
+        return type(self)(self._labels, arrays, self._embedder_identity, self.changes)
 
     def _prediction(self, row: Floats, second: int, first: int) -> IntentPrediction:
         confidence, threshold = float(row[first]), float(self._arrays.thresholds[first])
@@ -98,11 +116,18 @@ class LinearIntentHead:
             threshold=None if np.isnan(threshold) else threshold,
         )
 
+    def arrays_with(self, share: float, tuned_weights: Floats, tuned_bias: Floats) -> HeadArrays:
+        """This head's arrays with a tuned encoder's say beside them."""
+        return replace(
+            self._arrays, share=np.array(share, dtype=np.float32), tuned_weights=tuned_weights, tuned_bias=tuned_bias
+        )
+
     def save(self, folder: Path) -> None:
         """Writes two files, none of them pickled; the description holds the checksum of the other."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self._arrays, name) for name in HeadArrays.__slots__}
-        np.savez_compressed(folder / _ARRAYS_FILE, allow_pickle=False, **arrays)
+        changes = {_CHANGE + name: change for name, change in self.changes.items()}
+        np.savez_compressed(folder / _ARRAYS_FILE, allow_pickle=False, **arrays, **changes)
         description = {
             "format": FORMAT,
             "embedder": self._embedder_identity,
@@ -120,7 +145,8 @@ class LinearIntentHead:
                 f"the intent head in {folder} was trained on {description['embedder']!r}, but the embedder is "
                 f"{embedder_identity!r}: train it again (raydesk intents train)"
             )
-        return cls(description["labels"], _read_arrays(folder / _ARRAYS_FILE, description), embedder_identity)
+        arrays, changes = _read_arrays(folder / _ARRAYS_FILE, description)
+        return cls(description["labels"], arrays, embedder_identity, changes)
 
 
 def softmax(logits: Floats) -> Floats:
@@ -196,17 +222,19 @@ def _read_description(folder: Path) -> dict[str, Any]:
     return description
 
 
-def _read_arrays(file: Path, description: Mapping[str, Any]) -> HeadArrays:
+def _read_arrays(file: Path, description: Mapping[str, Any]) -> tuple[HeadArrays, Changes]:
     try:
         if _sha256(file) != description["sha256"]:
             raise IntentDataError(f"{file} is damaged: its checksum is not the one that was written with it")
         with np.load(file, allow_pickle=False) as archive:
             arrays = HeadArrays(**{name: archive[name] for name in HeadArrays.__slots__})
+            names = [name for name in archive.files if name.startswith(_CHANGE)]
+            changes = {name.removeprefix(_CHANGE): archive[name] for name in names}
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise IntentDataError(f"{file} is missing or damaged: {error}") from error
     if arrays.spelling_weights.shape != (len(description["labels"]), SPELLING_DIM):
         raise IntentDataError(f"{file} does not fit its description: train the head again (raydesk intents train)")
-    return arrays
+    return arrays, changes
 
 
 def _sha256(file: Path) -> str:

@@ -9,14 +9,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.intent_examples import Example, checked, near_contradictions
+from models.embedder import BertEmbedder
+from models.intent_examples import Example, IntentDataError, checked, near_contradictions
 from models.intent_features import Pieces, pieces, rarities, spelling
 from models.intent_head import (
     NEVER,
+    Changes,
     Floats,
     HeadArrays,
     LinearIntentHead,
@@ -32,14 +35,21 @@ from models.intent_report import choose_threshold
 from models.protocols import OUT_OF_SCOPE, Embedder, IntentPrediction, Vectors
 from models.unrelated import UNRELATED
 
+if TYPE_CHECKING:
+    from models.intent_tuning import Tuned
+
 Labels = NDArray[np.int_]  # (n,) indexes of labels
 Progress = Callable[[str], None]
+
+# Examples an intent from which tuning the encoder pays; with fewer, its held-out share is missed elsewhere.
+_TUNED_FROM = 40
+_TUNING_FOLDS = 8  # one part is held out from tuning: the card and the calibration rest on it
+_LEAST_GAIN = 0.01  # of the held-out loss, as a share, that a tuned encoder has to bring
 
 # How much a standardised embedding weighs beside spelling of length 1, and sklearn's C.
 _EMBEDDING_SCALE = 0.045
 _INVERSE_PENALTY = 10.0
-_FOLDS = 5
-_SCOPE_FOLDS = 3
+_MANY = 4000  # examples from which fewer folds say as much
 _SCALE_BOUNDS = (-3.0, 5.0)  # natural logarithm of the factor on the logits
 _MAX_REFERENCES = 3000  # examples that a question is compared with; 5 MB and 0.3 ms at 384 dimensions
 
@@ -74,8 +84,11 @@ def train_intent_head(
     target_precision: float = 0.99,
     seed: int = 0,
     progress: Progress = lambda line: None,
+    fine_tune: bool | None = None,
 ) -> Training:
     """A head for these labels and `out_of_scope`, whether or not that one has examples.
+
+    fine_tune: tune the encoder's highest layers, too; None: where there are examples enough for it to pay.
 
     Raises `IntentDataError` for examples that nothing can be learned from.
     """
@@ -88,7 +101,13 @@ def train_intent_head(
     found += near_contradictions(kept, embeddings)
     data = _Data(embeddings, [pieces(text) for text in texts], targets)
     unrelated = data.like(embedder.embed_queries(UNRELATED), [pieces(text) for text in UNRELATED])
-    fitted = _fit(data, unrelated, labels.index(OUT_OF_SCOPE), len(labels), seed, progress)
+    wants = len(kept) >= _TUNED_FROM * (len(labels) - 1) if fine_tune is None else fine_tune
+    if wants and not (isinstance(embedder, BertEmbedder) and embedder.bert is not None):
+        if fine_tune:
+            raise IntentDataError("this encoder cannot be tuned: only BERT models can")
+        wants = False
+    tuner = _Tuner(embedder, texts, seed, progress) if wants and isinstance(embedder, BertEmbedder) else None
+    fitted = _fit(data, unrelated, labels.index(OUT_OF_SCOPE), len(labels), seed, progress, tuner)
     return _finish(fitted, labels, texts, embedder.identity, target_precision, found)
 
 
@@ -110,24 +129,83 @@ class _Data:
 
 
 @dataclass(frozen=True, slots=True)
+class _TunedPart:
+    tuned: Tuned  # scaled for the sum of logits
+    share: float  # factor on the other logits
+    held: Labels  # rows that were held out from tuning
+    mixed: Floats  # (held, labels) logits of both together
+    unrelated: Floats  # (m, labels) logits of the tuned encoder alone
+
+
+class _Tuner:
+    """Tunes the encoder on most examples, and weighs it against the regression on the others."""
+
+    def __init__(self, embedder: BertEmbedder, texts: Sequence[str], seed: int, progress: Progress) -> None:
+        self._embedder, self._texts, self._seed, self._progress = embedder, texts, seed, progress
+
+    def train(self, logits: Floats, targets: Labels, n_labels: int) -> _TunedPart | None:
+        """logits: (n, labels) of the regression, held out. None where tuning does not help."""
+        from scipy.optimize import minimize
+
+        from models.intent_tuning import Tuned, tune, tuned_layers
+
+        rest, held = _folds(targets, _TUNING_FOLDS, self._seed)[0]
+        learned = [self._texts[row] for row in rest]
+        tuned = tune(self._embedder, learned, targets[rest], n_labels, self._seed, self._progress)
+        asked = [*(self._texts[row] for row in held), *UNRELATED]
+        _, vectors = self._embedder.embed_queries_with(asked, tuned_layers(self._embedder, tuned.changes))
+        own = vectors @ tuned.weights.T + tuned.bias
+        known, own_known = logits[held], own[: len(held)]
+
+        def loss(weights: NDArray[np.float64]) -> float:
+            mixed = softmax(np.exp(weights[0]) * known + np.exp(weights[1]) * own_known)
+            return -float(np.log(mixed[np.arange(len(held)), targets[held]] + 1e-9).mean())
+
+        found = minimize(loss, np.array([-0.5, -0.5]), method="Nelder-Mead")
+        alone = loss(np.array([0.0, -20.0]))
+        self._progress(f"held-out loss {alone:.3f} without tuning, {found.fun:.3f} with it")
+        if found.fun > (1 - _LEAST_GAIN) * alone:
+            return None
+        share, scale = (float(each) for each in np.exp(found.x))
+        scaled = Tuned(
+            tuned.changes, (scale * tuned.weights).astype(np.float32), (scale * tuned.bias).astype(np.float32)
+        )
+        mixed = (share * known + scale * own_known).astype(np.float32)
+        return _TunedPart(scaled, share, held, mixed, (scale * own[len(held) :]).astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
 class _Fitted:
     arrays: HeadArrays  # without thresholds
-    targets: Labels
-    probabilities: Floats  # (n, labels) held out
+    changes: Changes
+    rows: Labels  # of the examples that were held out
+    targets: Labels  # theirs
+    probabilities: Floats  # (rows, labels)
     unrelated: Floats  # (m, labels)
 
 
 def _fit(
-    data: _Data, unrelated: tuple[Floats, Floats], oos: int, n_labels: int, seed: int, progress: Progress
+    data: _Data,
+    unrelated: tuple[Floats, Floats],
+    oos: int,
+    n_labels: int,
+    seed: int,
+    progress: Progress,
+    tuner: _Tuner | None,
 ) -> _Fitted:
-    progress(f"cross-validating in {_FOLDS} parts")
-    logits, nearest = _held_out(data, n_labels, seed)
+    folds, scope_folds = (3, 2) if len(data.targets) >= _MANY else (5, 3)
+    progress(f"cross-validating in {folds} parts")
+    logits, nearest = _held_out(data, n_labels, folds, seed)
     scale = _calibration_scale(logits, data.targets)
     logits *= scale
     progress("learning what no intent covers, from intents left out")
-    scope, loose = _fit_scope(data, unrelated, oos, n_labels, scale, seed)
-    probabilities = _scoped(logits, nearest, scope, oos)
-    calibration = _fit_calibration(probabilities, data.targets)
+    scope, loose = _fit_scope(data, unrelated, oos, n_labels, scale, _scope_folds(data.targets, oos, scope_folds, seed))
+    part = None if tuner is None else tuner.train(logits, data.targets, n_labels)
+    rows = np.arange(len(logits)) if part is None else part.held
+    mixed = logits if part is None else part.mixed
+    in_scope = _in_scope(logits[rows], nearest[rows], scope, oos)
+    probabilities = with_scope(softmax(mixed), in_scope, oos)
+    calibration = _fit_calibration(probabilities, data.targets[rows])
     progress("training on all examples")
     weights, bias = _fit_linear(data.features, data.targets, n_labels)
     dim = len(data.mean)
@@ -143,26 +221,36 @@ def _fit(
         references=data.directions[_choose_references(data.targets, oos, seed)].astype(np.float16),
         scope=scope.astype(np.float32),
         calibration=calibration,
+        share=np.array(1.0 if part is None else part.share, dtype=np.float32),
+        tuned_weights=np.zeros((0, 0), dtype=np.float32) if part is None else part.tuned.weights,
+        tuned_bias=np.zeros(0, dtype=np.float32) if part is None else part.tuned.bias,
         thresholds=np.full(n_labels, np.nan, dtype=np.float32),
     )
-    far = calibrated(_scoped(*loose, scope, oos), calibration)
-    return _Fitted(arrays, data.targets, calibrated(probabilities, calibration), far)
+    far_logits = loose[0] if part is None else part.share * loose[0] + part.unrelated
+    far = with_scope(softmax(far_logits), _in_scope(*loose, scope, oos), oos)
+    return _Fitted(
+        arrays,
+        {} if part is None else part.tuned.changes,
+        rows,
+        data.targets[rows],
+        calibrated(probabilities, calibration),
+        calibrated(far, calibration),
+    )
 
 
-def _scoped(logits: Floats, nearest: Floats, scope: Floats, oos: int) -> Floats:
-    in_scope = sigmoid(scope_features(nearest, logits, oos) @ scope[1:] + scope[0])
-    return with_scope(softmax(logits), in_scope, oos)
+def _in_scope(logits: Floats, nearest: Floats, scope: Floats, oos: int) -> Floats:
+    return sigmoid(scope_features(nearest, logits, oos) @ scope[1:] + scope[0])
 
 
 def _finish(
     fitted: _Fitted, labels: list[str], texts: list[str], identity: str, target_precision: float, found: list[str]
 ) -> Training:
-    head = LinearIntentHead(labels, fitted.arrays, identity)
+    head = LinearIntentHead(labels, fitted.arrays, identity, fitted.changes)
     truths = [labels[target] for target in fitted.targets]
     chosen, own = _thresholds(head.decide(fitted.probabilities), truths, target_precision)
     thresholds = [own.get(label, np.nan if chosen is None else chosen) for label in labels]
     head = head.with_thresholds(np.array(thresholds, dtype=np.float32))
-    held_out = HeldOut(texts, truths, head.decide(fitted.probabilities))
+    held_out = HeldOut([texts[row] for row in fitted.rows], truths, head.decide(fitted.probabilities))
     return Training(head, held_out, head.decide(fitted.unrelated), chosen, own, found)
 
 
@@ -184,11 +272,11 @@ def _thresholds(
     return chosen if enough else None, own
 
 
-def _held_out(data: _Data, n_labels: int, seed: int) -> tuple[Floats, Floats]:
+def _held_out(data: _Data, n_labels: int, folds: int, seed: int) -> tuple[Floats, Floats]:
     """(n, labels) logits and (n,) nearest examples, of each example by the examples of the other folds."""
     logits = np.zeros((len(data.targets), n_labels), dtype=np.float32)
     nearest = np.zeros(len(data.targets), dtype=np.float32)
-    for rest, held in _folds(data.targets, _FOLDS, seed):
+    for rest, held in _folds(data.targets, folds, seed):
         logits[held], nearest[held] = _by(data, rest, (data.features[held], data.directions[held]), n_labels)
     return logits, nearest
 
@@ -253,7 +341,12 @@ def _fit_calibration(probabilities: Floats, targets: Labels) -> Floats:
 
 
 def _fit_scope(
-    data: _Data, unrelated: tuple[Floats, Floats], oos: int, n_labels: int, scale: float, seed: int
+    data: _Data,
+    unrelated: tuple[Floats, Floats],
+    oos: int,
+    n_labels: int,
+    scale: float,
+    folds: list[tuple[Labels, Labels, Labels]],
 ) -> tuple[Floats, tuple[Floats, Floats]]:
     """Log-odds of being in scope: intercept and weights. And logits and nearest of `unrelated`, held out like the rest.
 
@@ -264,7 +357,7 @@ def _fit_scope(
 
     features, inside, weights = [], [], []
     loose: tuple[Floats, Floats] | None = None
-    for rest, held, left_out in _scope_folds(data.targets, oos, seed):
+    for rest, held, left_out in folds:
         asked = np.concatenate([held, left_out])
         logits, nearest = _by(data, rest, (data.features[asked], data.directions[asked]), n_labels)
         far_logits, far_nearest = _by(data, rest, unrelated, n_labels)
@@ -288,15 +381,15 @@ def _shares(meant: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(meant, 0.5 / max(1, int(meant.sum())), 0.25 / outside)
 
 
-def _scope_folds(targets: Labels, oos: int, seed: int) -> list[tuple[Labels, Labels, Labels]]:
+def _scope_folds(targets: Labels, oos: int, folds: int, seed: int) -> list[tuple[Labels, Labels, Labels]]:
     """(trained on, held out, intents left out). With few intents none is left out."""
     intents = np.random.default_rng(seed).permutation(np.setdiff1d(np.unique(targets), [oos]))
-    groups = np.array_split(intents, _SCOPE_FOLDS) if len(intents) >= 2 * _SCOPE_FOLDS else [intents[:0]] * _SCOPE_FOLDS
-    folds = []
-    for (rest, held), group in zip(_folds(targets, _SCOPE_FOLDS, seed), groups, strict=False):
+    groups = np.array_split(intents, 3)[:folds] if len(intents) >= 6 else [intents[:0]] * folds
+    parts = []
+    for (rest, held), group in zip(_folds(targets, folds, seed), groups, strict=False):
         gone = np.isin(targets, group)
-        folds.append((rest[~gone[rest]], held[~gone[held] & (targets[held] != oos)], np.flatnonzero(gone)))
-    return folds
+        parts.append((rest[~gone[rest]], held[~gone[held] & (targets[held] != oos)], np.flatnonzero(gone)))
+    return parts
 
 
 def _choose_references(targets: Labels, oos: int, seed: int) -> Labels:

@@ -78,7 +78,7 @@ def trainers(embedders: dict[str, BertEmbedder]) -> dict[str, Train]:
 
 
 def _train_head(embedder: BertEmbedder, examples: dict[str, list[str]]) -> Classify:
-    head = train_intent_head(embedder, examples_of(examples)).head
+    head = train_intent_head(embedder, examples_of(examples), fine_tune=False).head
     return lambda texts: [(p.label, p.confidence) for p in head.predict(texts, embedder.embed_queries(texts))]
 
 
