@@ -204,14 +204,21 @@ def _keys(key: SessionKey) -> list[str]:
 
 
 def _encode(session: Session) -> bytes:
-    return json.dumps(asdict(session), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    flow = session.flow
+    content = {
+        "messages": [[message.role, message.content] for message in session.messages],
+        "language": session.language,
+        "flow": None if flow is None else asdict(flow),
+        "kept": dict(session.kept),
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _decode(entry: bytes) -> Session:
     content = json.loads(entry)
     flow = content["flow"]
     return Session(
-        messages=tuple(ChatMessage(**message) for message in content["messages"]),
+        messages=tuple(ChatMessage(role, text) for role, text in content["messages"]),
         language=content["language"],
         flow=None if flow is None else FlowState(**flow),
         kept=content["kept"],

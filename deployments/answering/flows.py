@@ -122,6 +122,8 @@ def _correction(rules: Rules, rule: Rule, state: FlowState, text: str, today: da
         return None
     own = [name for name in state.values if name in rules.slots and name in rule.asked_slots]
     for name in reversed(own):
+        if asks(text) and not rules.slots[name].kind.names_one:
+            continue  # "actually, does that hold for orders of Monday, too?"
         found = rules.slots[name].kind.revise(text, state.values[name], today)
         if found is not None:
             # What tools said was about the value that was wrong.

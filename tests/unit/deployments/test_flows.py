@@ -159,6 +159,11 @@ LOOKED_FOR = "Order ORD-1234 of 24 November 2026 is looked for."
             ("sorry, it was last Friday", "Order ORD-1234 of 20 November 2026 is looked for."),
             ("wrong, the order should be 5678", "Order ORD-5678 of 20 November 2026 is looked for."),
         ],
+        # a question that only looks like a correction
+        [
+            ("my parcel ORD-1234 is missing yesterday", LOOKED_FOR),
+            ("actually, how long does a refund take, until Friday?", "Five working days."),
+        ],
         # left
         [("my parcel is missing", "Which order?"), ("never mind", LEFT["en"]), ("ORD-1234", None)],
         # a question in between

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.answering.slot_amounts import Amount
@@ -271,6 +271,7 @@ def test_free_text_is_what_is_said_but_no_thanks() -> None:
 KINDS = (ORDER, SHOP, BARE, DateSlot(), DateSlot(prefer="future"), Phone(), Amount(currency="EUR"), WISH, FreeText())
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=80), today=st.dates(date(2000, 1, 1), date(2100, 1, 1)))
 def test_any_text_is_read_without_a_fault_and_within_itself(text: str, today: date) -> None:
     said = plain(text)
@@ -281,6 +282,7 @@ def test_any_text_is_read_without_a_fault_and_within_itself(text: str, today: da
             assert kind.shown(found.value, "zh")
 
 
+@settings(deadline=None)
 @given(days=st.integers(1, 700))
 def test_date_of_any_day_is_read_back_from_how_it_is_shown(days: int) -> None:
     day = TODAY - timedelta(days)
