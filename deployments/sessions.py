@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 KEY = "raydesk:session:"
 SOON_S = 0.005  # that `store_soon` waits for others to write with
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.1  # between looks at the line
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.03  # between looks at the line
 
 # KEYS: line (a list of tickets), signs (ticket → Unix ms of its last one), session. ARGV: ticket, lease ms, may enter.
 # Enters the line unless it stands there, gives a sign of life, and drops from the front who gave none. Who has held
