@@ -54,6 +54,8 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("error_code", "LowCardinality(String)"),
 )
 
+_EMBEDDED = "chdb:///"
+
 
 class TurnLog:
     def __init__(self, settings: TurnLogSettings) -> None:
@@ -94,8 +96,10 @@ class TurnLog:
 
 
 def _connect(dsn: str) -> Any:
-    if dsn.startswith("chdb://"):
-        Path(dsn.removeprefix("chdb:///")).mkdir(parents=True, exist_ok=True)
+    if dsn.startswith(_EMBEDDED):
+        folder = Path(dsn.removeprefix(_EMBEDDED)).absolute()  # the engine would take it from the root of the disk
+        folder.mkdir(parents=True, exist_ok=True)
+        dsn = f"{_EMBEDDED}{folder}"
     client = clickhouse_connect.get_client(dsn=dsn, tz_mode="aware")  # or it leaves out that times are UTC
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
     client.command(

@@ -92,7 +92,7 @@ class Amount:
 
 def _number(written: str) -> Decimal | None:
     """ "1.299,00", "1,299.00" and "1 299" alike: a last separator with three digits behind it groups thousands."""
-    if not written[0].isascii():
+    if not written[0].isdigit():
         return Decimal(chinese_number(written))
     plain = written.replace("'", "").replace(" ", "")
     separators = [character for character in plain if character in ",."]

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -56,3 +59,14 @@ class TestTurnLog(TurnLogSuite):
     @pytest.fixture(params=["fake", "real"])
     def turn_log(self, request: pytest.FixtureRequest) -> Any:
         return InMemoryTurnLog() if request.param == "fake" else request.getfixturevalue("real")
+
+
+def test_a_folder_that_is_not_absolute_is_one_of_the_current_folder(tmp_path: Path) -> None:
+    program = (
+        "from deployments.settings import TurnLogSettings\n"
+        "from deployments.turn_log import TurnLog\n"
+        "TurnLog(TurnLogSettings(dsn='chdb:///here/turnlog'))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=120)
+    assert list((tmp_path / "here/turnlog").glob("**/turns*"))

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deployments.answering.slot_amounts import Amount
@@ -272,6 +272,7 @@ KINDS = (ORDER, SHOP, BARE, DateSlot(), DateSlot(prefer="future"), Phone(), Amou
 
 
 @settings(deadline=None)
+@example(text="𑵐 欧元", today=date(2026, 1, 1))  # a digit that is not ASCII
 @given(text=st.text(max_size=80), today=st.dates(date(2000, 1, 1), date(2100, 1, 1)))
 def test_any_text_is_read_without_a_fault_and_within_itself(text: str, today: date) -> None:
     said = plain(text)
