@@ -280,7 +280,8 @@ class Turn:
         record, request = self._record, self._request
         for name in ("path", "route_reason", "knowledge_version", "cache_similarity", "finish_reason", "grounded"):
             setattr(record, name, getattr(made, name))
-        record.evidence_ids, record.degraded = list(made.evidence_ids), list(made.degraded)
+        record.evidence_ids = list(made.evidence_ids)
+        record.degraded = list(dict.fromkeys([*record.degraded, *made.degraded]))
         match event:
             case Meta():
                 own = (request.turn_id, request.request_id, request.conversation_id)
