@@ -17,7 +17,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
@@ -129,7 +128,7 @@ class SemanticCache:
             if entry is None:
                 await self._store.forget_wording(candidate, other)
             elif self._is_same(scope, normalized, entry, 1 - bits / BITS):
-                return await self._promoted(scope, key, CacheHit(**_of(entry, "near_exact", 1 - bits / BITS)), entry)
+                return await self._promoted(scope, key, _hit(entry, "near_exact", 1 - bits / BITS), entry)
         return None
 
     async def lookup_semantic(self, scope: CacheScope, text: str, embedding: Vectors) -> CacheHit | None:
@@ -138,8 +137,7 @@ class SemanticCache:
             if similarity < self._settings.similarity_threshold:
                 break
             close = closeness(similarity, self._settings.similarity_threshold)
-            if not same_question(text, stored.question, close):
-                self._count(f"refused:{differs_in(read(text), read(stored.question)) or 'not close enough'}")
+            if not self._is_verified(text, stored.question, close):
                 continue
             entry = await self._store.read(stored.key)
             if entry is None:  # expired, or evicted by another replica
@@ -148,20 +146,25 @@ class SemanticCache:
                 if await self._store.is_blocked(key):
                     self._count("refused:blocked")
                     return None
-                return await self._promoted(scope, key, CacheHit(**_of(entry, "semantic", similarity)), entry)
+                return await self._promoted(scope, key, _hit(entry, "semantic", similarity), entry)
         self._count("miss")
         return None
 
     def _is_same(self, scope: CacheScope, text: str, entry: Entry, close: float) -> bool:
         """What the verifier says, and whether such hits have kept the budget."""
-        if not same_question(text, entry.answer.question, close):
-            self._count(f"refused:{differs_in(read(text), read(entry.answer.question)) or 'not close enough'}")
+        if not self._is_verified(text, entry.answer.question, close):
             return False
         topic = self._topics.get(topic_of(scope, entry.answer), Tally())
         if not is_within(self._settings.max_wrong_hit_rate, close, entry.observations, topic):
             self._count("refused:error budget")
             return False
         return True
+
+    def _is_verified(self, text: str, question: str, close: float) -> bool:
+        if same_question(text, question, close):
+            return True
+        self._count(f"refused:{differs_in(read(text), read(question)) or 'not close enough'}")
+        return False
 
     async def _promoted(self, scope: CacheScope, key: str, hit: CacheHit, entry: Entry) -> CacheHit:
         """The same wording is an exact hit from now on, also of the other replicas."""
@@ -184,15 +187,18 @@ class SemanticCache:
             return self._refused("blocked")
         versions = frozenset({answer.knowledge_version})
         entry = Entry(key, scope, answer, embedding, versions, size=_size(answer, embedding))
-        if entry.size > self._settings.max_answer_bytes or self._ttl_s(answer) < 1:
-            return self._refused("too large" if self._ttl_s(answer) >= 1 else "no longer true")
+        ttl_s = self._ttl_s(answer)
+        if ttl_s < 1:
+            return self._refused("no longer true")
+        if entry.size > self._settings.max_answer_bytes:
+            return self._refused("too large")
         if answer.path not in CURATED_PATHS:
             asked = await self._store.add_askers(key, askers, self._settings.ttl_s) if askers else 0
             if asked < self._settings.min_askers:
                 return self._refused("asked too seldom")
         if await self._became_alias(scope, entry):
             return True
-        await self._store.write(entry, normalized, self._ttl_s(answer))
+        await self._store.write(entry, normalized, ttl_s)
         self._add_to_index(entry)
         self._keep(key, entry)
         self._count("stored")
@@ -236,8 +242,11 @@ class SemanticCache:
             self._count("evicted:least value", len(surplus))
 
     def _ttl_s(self, answer: CachedAnswer) -> int:
-        ttl_s = self._settings.topic_ttl_s.get(answer.topic, self._settings.ttl_s)
+        ttl_s = self._topic_ttl_s(answer)
         return ttl_s if answer.valid_until_s is None else min(ttl_s, int(answer.valid_until_s - self._now_s()))
+
+    def _topic_ttl_s(self, answer: CachedAnswer) -> int:
+        return self._settings.topic_ttl_s.get(answer.topic, self._settings.ttl_s)
 
     # --- what becomes of an answer ---
 
@@ -325,7 +334,7 @@ class SemanticCache:
             self._forget(key)
             return
         if (kept := self._kept.get(key)) is not None:  # another replica may have a newer answer
-            kept.hit = CacheHit(**_of(entry, "exact", 1.0))
+            kept.hit = _hit(entry, "exact", 1.0)
         self._add_to_index(entry)
 
     async def _tell(self) -> None:
@@ -346,12 +355,10 @@ class SemanticCache:
     def _keep(self, key: str, entry: Entry) -> _Kept:
         """In the process, under this wording."""
         kept = self._kept.get(entry.key)
-        expires_at_s = entry.answer.created_at_s + self._settings.topic_ttl_s.get(
-            entry.answer.topic, self._settings.ttl_s
-        )
+        expires_at_s = entry.answer.created_at_s + self._topic_ttl_s(entry.answer)
         expires_at_s = min(expires_at_s, entry.answer.valid_until_s or expires_at_s)
         if kept is None or kept.hit.answer.id != entry.answer.id or kept.expires_at_s <= self._now_s():
-            kept = _Kept(CacheHit(**_of(entry, "exact", 1.0)), expires_at_s)
+            kept = _Kept(_hit(entry, "exact", 1.0), expires_at_s)
             if self._settings.max_local_entries:
                 self._kept[entry.key] = kept
         self._local[key] = kept
@@ -391,15 +398,8 @@ class SemanticCache:
             log.warning("cache_store_away", error=str(error)[:300])
 
 
-def _of(entry: Entry, tier: CacheTier, similarity: float) -> dict[str, Any]:
-    return {
-        "answer": entry.answer,
-        "tier": tier,
-        "similarity": similarity,
-        "key": entry.key,
-        "embedding": entry.embedding,
-        "versions": entry.versions,
-    }
+def _hit(entry: Entry, tier: CacheTier, similarity: float) -> CacheHit:
+    return CacheHit(entry.answer, tier, similarity, entry.key, entry.embedding, entry.versions)
 
 
 def _is_same_answer(first: CachedAnswer, second: CachedAnswer) -> bool | None:

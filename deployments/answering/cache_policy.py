@@ -222,8 +222,3 @@ def _models(text: str) -> dict[str, set[str]]:
 
 def _sides(pair: tuple[re.Pattern[str], ...], text: str) -> tuple[bool, bool]:
     return bool(pair[0].search(text)), bool(pair[1].search(text))
-
-
-def _jaccard(first: frozenset[str], second: frozenset[str]) -> float:
-    union = first | second
-    return len(first & second) / len(union) if union else 0.0

@@ -10,8 +10,6 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
-TOKEN = re.compile(r"⟦([^⟧]*)⟧")
-
 _UNITS: dict[str, str] = {
     word: unit
     for unit, words in {
@@ -102,8 +100,6 @@ _NOT_A_NUMBER_ZH = re.compile(
     "礼拜[一二三四五六日天]|千克|千米|千兆|百分"
 )
 _RUN_ZH = re.compile(r"[零〇一二两三四五六七八九十百千万亿]+|半")
-_UNIT_ZH = rf"(?P<unit>{_OTHER_UNITS})?"
-_HALF_AFTER = re.compile(r"半(?![价])")
 
 _DIGITAL = re.compile(
     rf"{_CURRENCY}(?P<number>\d{{1,3}}(?:,\d{{3}})+(?:\.\d+)?|\d+(?:\.\d+)*)"

@@ -213,14 +213,6 @@ class CacheHit:
     versions: frozenset[str] = field(default=frozenset(), compare=False)  # knowledge versions under which it stands
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Which path answers this turn, and why."""
-
-    path: Path
-    reason: str
-
-
 # --- events: a closed union, in the order meta, (delta | citation)*, then exactly one of done and error ---
 
 

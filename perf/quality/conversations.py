@@ -32,6 +32,7 @@ from deployments.answering.context import Reading, read
 from deployments.answering.turn_kind import TurnKind
 from models.protocols import ChatMessage
 from perf.provenance import provenance
+from perf.quality.json_lines import BadInputError, json_lines
 
 _DATA = Path(__file__).parents[1] / "data"
 _CONVERSATIONS = _DATA / "conversations.jsonl"
@@ -42,10 +43,6 @@ _QUESTIONS = [
 ]
 
 Verdict = Literal["right", "incomplete", "leak", "other kind"]
-
-
-class BadInputError(Exception):
-    """A file cannot be used; the message says which line, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,31 +97,13 @@ SYSTEMS: dict[str, Understand] = {"desk": read, "last turn alone": last_alone, "
 
 def read_conversations(path: Path) -> list[Conversation]:
     """Raises `BadInputError`."""
-    return [_conversation(f"{path}:{number}", row) for number, row in _rows(path)]
+    return [_conversation(where, row) for where, row in json_lines(path)]
 
 
-def _rows(path: Path) -> list[tuple[int, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: {error}") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append((number, json.loads(line)))
-        except ValueError as error:
-            raise BadInputError(f"{path}:{number}: is not JSON: {error}") from error
-    if not rows:
-        raise BadInputError(f"{path}: there is nothing in it")
-    return rows
-
-
-def _csv_rows(path: Path) -> list[tuple[int, Any]]:
+def _csv_rows(path: Path) -> list[tuple[str, Any]]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(enumerate(csv.DictReader(file), 2))
+            return [(f"{path}:{number}", row) for number, row in enumerate(csv.DictReader(file), 2)]
     except (OSError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: {error}") from error
 
@@ -162,11 +141,11 @@ def read_questions(paths: Iterable[Path]) -> list[str]:
     """The texts of `{question}` or `{query}` lines, or of a CSV's column `text`. Raises `BadInputError`."""
     questions = []
     for path in paths:
-        for number, row in _csv_rows(path) if path.suffix == ".csv" else _rows(path):
+        for where, row in _csv_rows(path) if path.suffix == ".csv" else json_lines(path):
             names = ("question", "query", "text")
             text = next((row[name] for name in names if row.get(name)), None) if isinstance(row, dict) else None
             if not isinstance(text, str):
-                raise BadInputError(f"{path}:{number}: has none of {', '.join(names)}")
+                raise BadInputError(f"{where}: has none of {', '.join(names)}")
             questions.append(text)
     return questions
 

@@ -33,6 +33,7 @@ from models.bundled import ensure_encoder
 from models.embedder import EncoderConfig
 from models.protocols import Vectors
 from perf.provenance import provenance
+from perf.quality.json_lines import BadInputError, json_lines
 from perf.quality.vectors import KeptVectors
 
 _ROOT = Path(__file__).parents[2]
@@ -42,10 +43,6 @@ _BINS = 10
 _RIDGE = 0.02  # of a weight times its feature's deviation: 150 to 300 questions fit ten weights
 _NAMES = tuple(field.name for field in fields(Features))
 _FORMER_COSINE, _ORACLE_LEAD = 0.93, 0.02  # of the peers: settings of a decision by cosine alone
-
-
-class BadInputError(Exception):
-    """A file cannot be used; the message says which line, and why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +84,7 @@ class Outcome:
 def read_pairs(path: Path) -> dict[str, list[Chunk]]:
     """By company. Raises `BadInputError`."""
     pairs: dict[str, list[Chunk]] = {}
-    for where, row in _rows(path):
+    for where, row in json_lines(path):
         match row:
             case {"id": str(key), "question": str(text)} if text.strip():
                 company, answer = str(row.get("company", "")), str(row.get("answer", key))
@@ -114,7 +111,7 @@ def read_pairs(path: Path) -> dict[str, list[Chunk]]:
 def read_questions(path: Path, pairs: Mapping[str, Sequence[Chunk]]) -> list[Question]:
     """Raises `BadInputError`."""
     questions = []
-    for where, row in _rows(path):
+    for where, row in json_lines(path):
         match row:
             case {"question": str(text), "expect": [*expected]} if text.strip():
                 company = str(row.get("company", ""))
@@ -133,23 +130,6 @@ def read_questions(path: Path, pairs: Mapping[str, Sequence[Chunk]]) -> list[Que
             case _:
                 raise BadInputError(f'{where}: is not {{"company": "…", "question": "…", "expect": ["id", …]}}')
     return questions
-
-
-def _rows(path: Path) -> list[tuple[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: {error}") from error
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                rows.append((f"{path}:{number}", json.loads(line)))
-            except ValueError as error:
-                raise BadInputError(f"{path}:{number}: is not JSON: {error}") from error
-    if not rows:
-        raise BadInputError(f"{path}: there is nothing in it")
-    return rows
 
 
 def read_utterances(path: Path, count: int, seed: int = 0) -> tuple[dict[str, list[Chunk]], list[Question]]:
