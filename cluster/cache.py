@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import defaultdict
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,12 @@ from cluster.instance import Instance
 from deployments.answering.cache_policy import closeness, differs_in, same_question
 from deployments.answering.error_budget import Tally, is_within, wrong_rate
 from deployments.answering.errors import RoomUnavailableError
-from deployments.answering.evidence import still_stands
 from deployments.answering.meaning import read
 from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
 from deployments.answering.query import normalize
-from deployments.answering.types import Principal, Standing
 from deployments.cache_store import CacheStore, Entry, topic_of
 from deployments.encoder import encoder_config
 from deployments.settings import AppSettings, CacheSettings, load_settings
-from ingestion.difference import VersionChange
 from models.protocols import Vectors
 
 _NEIGHBOURS = 5  # stored questions that are explained
@@ -69,9 +65,13 @@ def _run(state: Path, work: Any) -> int:
     if not settings.cache.enabled:
         print(f"The cache is switched off in {running.settings_file} (cache.enabled).")
         return 1
+    return asyncio.run(_with_store(store_url(instance, settings), settings, work))
+
+
+def store_url(instance: Instance, settings: AppSettings) -> str:
+    """Of the running application's store: the bundled one listens on a socket of the instance's."""
     is_bundled = settings.cache.url == CacheSettings().url
-    url = f"unix://{instance.tmp / 'valkey.sock'}" if is_bundled else settings.cache.url
-    return asyncio.run(_with_store(url, settings, work))
+    return f"unix://{instance.tmp / 'valkey.sock'}" if is_bundled else settings.cache.url
 
 
 async def _with_store(url: str, settings: AppSettings, work: Any) -> int:
@@ -137,21 +137,6 @@ def neighbours(
         rate = wrong_rate(close, entry.observations, topic)
         found.append(Neighbour(entry, similarity, bits, verdict, rate, is_exact or (is_same and within)))
     return sorted(found, key=lambda each: (not each.is_hit, -each.similarity))
-
-
-# --- what a publish would take ---
-
-
-def affected(entries: Iterable[Entry], version: str, change: VersionChange, today: date) -> list[Entry]:
-    """Those that stand under the published version and would not after this change of it."""
-    found = []
-    for entry in entries:
-        scope, answer = entry.scope, entry.answer
-        standing = Standing(version, answer.question, scope.language, entry.embedding, answer.evidence)
-        principal = Principal(scope.tenant, scope.audiences, "")
-        if version in entry.versions and not still_stands(standing, change, principal, today):
-            found.append(entry)
-    return found
 
 
 # --- evict ---

@@ -188,10 +188,12 @@ def ingest(context: typer.Context) -> None:
     """Passed on as it is: reading documents has a command line of its own, which is slow to import."""
     from cluster.detached import join_running
 
-    join_running(Path(os.environ.get(STATE_VARIABLE, DEFAULT_STATE)))
+    state = Path(os.environ.get(STATE_VARIABLE, DEFAULT_STATE))
+    join_running(state)
+    from cluster.stale_answers import StaleAnswers
     from ingestion.__main__ import app as ingestion_app
 
-    ingestion_app(args=context.args, prog_name="raydesk ingest")
+    ingestion_app(args=context.args, prog_name="raydesk ingest", obj=StaleAnswers(state))
 
 
 def main() -> None:

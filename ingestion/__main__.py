@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import typer
 import yaml
@@ -24,11 +24,12 @@ from ingestion.errors import IngestionError, NothingToIngestError, TooManyReject
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.propose import propose, vllm_process, write_csv
 from ingestion.reading import ReadLimits
-from ingestion.report import as_table, plan_as_table, rejects_as_lines
+from ingestion.report import Plan, as_table, plan_as_table, rejects_as_lines
 from ingestion.sources import expand, read_url_list
 from ingestion.store import KnowledgeStore
 from ingestion.web import WebLimits
 from models.embedder import EncoderConfig
+from models.protocols import EmbedderRecipe
 
 DEFAULT_ROOT = ".raydesk/knowledge"
 _DEFAULT = EncoderConfig()
@@ -190,8 +191,16 @@ def apply(
     _show(as_table(report))
 
 
+class CachedAnswers(Protocol):
+    """What the application has stored, where it is known."""
+
+    def count(self, plan: Plan, encoder: EmbedderRecipe) -> str:
+        """How many answers the plan would make stale, in words."""
+
+
 @app.command()
 def plan(
+    context: typer.Context,
     collection: Collection,
     sources: Sources = None,
     urls: UrlLists = None,
@@ -226,7 +235,10 @@ def plan(
                 limits=_read_limits(own_hosts, max_pages, file_time_s, file_memory_mb),
                 progress=stages.tell,
             )
-    _show(plan_as_table(made))
+        cached: CachedAnswers | None = context.obj
+        elsewhere = "known to 'raydesk ingest plan' on the application's machine"
+        stale_answers = elsewhere if cached is None else cached.count(made, config.located())
+    _show(plan_as_table(made, stale_answers))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ingestion import rows
-from ingestion.chunk import Chunk
+from ingestion.chunk import Chunk, content_digest
 from ingestion.difference import Difference, StoredChunk, compare
 from ingestion.embedder_pool import Pool, embed
 from ingestion.embedding import identity_of, vector_key
@@ -67,6 +67,7 @@ def plan(
         survey = _survey(store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, _Clock())
     published = survey.published
     speed = _embedding_speed(store, published) if published else None
+    gone, came = _content_change(store, survey)
     return Plan(
         tenant=tenant,
         collection=collection,
@@ -77,6 +78,9 @@ def plan(
         difference=survey.difference,
         to_embed=len(survey.missing),
         embed_s=len(survey.missing) / speed if speed else None,
+        rebuilds=published is not None and survey.base is None,
+        gone=gone,
+        came=came,
         rejects=tuple(survey.found.rejects),
         notes=survey.notes,
     )
@@ -198,6 +202,18 @@ def _published(store: KnowledgeStore, tenant: str, collection: str) -> tuple[Man
 
 def _stored_chunks(store: KnowledgeStore, manifest: Manifest | None) -> list[StoredChunk]:
     return [] if manifest is None else store.stored_chunks(manifest.tenant, manifest.collection, manifest.version)
+
+
+def _content_change(store: KnowledgeStore, survey: _Survey) -> tuple[frozenset[tuple[str, str]], tuple[Chunk, ...]]:
+    """As `VersionChange` has it: what is only moved, or has other dates, says what it said."""
+    base, difference = survey.base, survey.difference
+    if base is None:
+        return frozenset(), difference.added
+    touched = difference.removed | {chunk.id for chunk in difference.added}
+    before = store.chunks(base.tenant, base.collection, base.version, touched)
+    was = {(chunk.id, content_digest(chunk)) for chunk in before}
+    now = {(chunk.id, content_digest(chunk)): chunk for chunk in difference.added}
+    return frozenset(was - now.keys()), tuple(chunk for key, chunk in now.items() if key not in was)
 
 
 def _embedding_speed(store: KnowledgeStore, published: Manifest) -> float | None:

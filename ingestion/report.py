@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ingestion.chunk import Chunk
 from ingestion.difference import Difference
 from ingestion.document import Reject
 
@@ -64,11 +65,15 @@ class Plan:
     difference: Difference
     to_embed: int  # texts
     embed_s: float | None  # as fast as the last run was; None where there was none
+    rebuilds: bool = False  # nothing of the published version can be kept
+    gone: frozenset[tuple[str, str]] = frozenset()  # as of `VersionChange`
+    came: tuple[Chunk, ...] = ()  # as `VersionChange.added`
     rejects: tuple[Reject, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def plan_as_table(plan: Plan) -> RenderableType:
+def plan_as_table(plan: Plan, stale_answers: str) -> RenderableType:
+    """stale_answers: how many of the cached ones, in words."""
     difference = plan.difference
     table = _table(f"{plan.tenant}/{plan.collection}: what would change since {plan.version or 'nothing'}")
     rows = {
@@ -88,7 +93,7 @@ def plan_as_table(plan: Plan) -> RenderableType:
         table.add_row(name, str(count))
     if plan.embed_s is not None:
         table.add_row("seconds to embed, as fast as before", f"{plan.embed_s:.0f}")
-    table.add_row("cached answers that become stale", "none" if difference.is_empty else "all of this collection")
+    table.add_row("cached answers that become stale", stale_answers)
     return Group(table, *(f"Note: {note}" for note in plan.notes), *rejects_as_lines(plan.rejects))
 
 

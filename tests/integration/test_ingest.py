@@ -153,6 +153,8 @@ def test_a_plan_changes_nothing_and_says_what_a_run_would_do(company: Path) -> N
     later = make()
     assert (later.difference.new_documents, later.difference.deleted_documents, later.to_embed) == (1, 1, 1)
     assert later.version == store_of(company).current_version("demo", "help") == "v000001"
+    assert [chunk.text for chunk in later.came] == ["We open at nine."]
+    assert len(later.gone) == 1
 
 
 def test_another_encoder_embeds_everything_again_and_keeps_what_was_put_in_by_hand(company: Path) -> None:

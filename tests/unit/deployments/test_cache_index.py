@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 import numpy as np
 import pytest
 
-from cluster.cache import affected, neighbours, report_lines
+from cluster.cache import neighbours, report_lines
 from deployments.answering.types import CacheScope
 from deployments.cache_index import CacheIndex, Indexed
 from deployments.cache_store import Entry, decode, encode, entry_key
 from deployments.settings import CacheSettings
-from ingestion.difference import VersionChange
 from tests.conformance.cache_suite import answer, vector
 
 pytestmark = pytest.mark.unit
@@ -77,13 +74,3 @@ def test_the_report_adds_up() -> None:
     assert "10, of these hits 80.0%; saved 2000000 tokens, 1.00 in money" in lines[1]
     assert any(line.startswith("refused") and "quantity 5" in line for line in lines)
     assert lines[-1].split()[:3] == ["7", "hits", "a1"]
-
-
-def test_what_a_change_would_take_is_known_before() -> None:
-    stands, elsewhere = entry("a1", "How long does a refund take?"), entry("a2", "Where is the store?")
-    nothing = np.empty((0, 384), np.float32)
-    today = date(2026, 11, 25)
-    gone = VersionChange(frozenset({("c1", "h1")}), (), nothing, nothing)
-    assert affected([stands, elsewhere], "v2", gone, today) == [stands, elsewhere]
-    assert affected([stands], "v3", gone, today) == []  # it does not stand there anyway
-    assert affected([stands], "v2", VersionChange(frozenset({("c1", "other")}), (), nothing, nothing), today) == []
