@@ -15,6 +15,8 @@
     ├── DependencyError             a room or store behind us failed
     │   ├── DeadlineExceededError   504 deadline_exceeded
     │   ├── EngineDiedError         502 engine_died: the replica that was generating is gone
+    │   ├── EngineRefusedError      502 engine_refused: the engine does not take this request; it may be well
+    │   ├── EngineBusyError         503 engine_busy: the engine asks for a pause, `retry_after_s`
     │   └── RoomUnavailableError    503 room_unavailable
     └── InternalError               500 internal_error: a fault of ours
 
@@ -136,6 +138,26 @@ class EngineDiedError(DependencyError):
 
     status = 502
     code = "engine_died"
+
+
+class EngineRefusedError(DependencyError):
+    """The model could not take this question."""
+
+    status = 502
+    code = "engine_refused"
+    retryable = False
+    retry_after_s = None
+
+
+class EngineBusyError(DependencyError):
+    """The model is at its limit; please try again in a moment."""
+
+    code = "engine_busy"
+
+    def __init__(self, message: str = "", retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s  # whole seconds that the engine asked to be left alone
 
 
 class RoomUnavailableError(DependencyError):
