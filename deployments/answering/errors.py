@@ -123,7 +123,7 @@ class DependencyError(RaydeskError):
     status = 503
     code = "dependency_failed"
     retryable = True
-    retry_after_s = 5
+    retry_after_s: int | None = 5
 
 
 class DeadlineExceededError(DependencyError):
