@@ -40,6 +40,8 @@ class Preparation:
 
     def small_llm(self) -> None:
         for tier in self.settings.tiers:
+            if tier.openai is not None:
+                continue
             self._bundled("Small language model", "small-llm", Path(tier.model_source), SMALL_LLM_FOLDER)
 
     def _bundled(self, title: str, name: str, folder: Path, bundled_folder: str) -> None:

@@ -37,6 +37,8 @@ class TierStarter:
     def start(self, ray_environment: Mapping[str, str]) -> None:
         """Returns at once. A tier that fails takes nothing else down: it is told, and the rest goes on."""
         for tier in self._settings.tiers:
+            if tier.openai is not None:  # it runs elsewhere
+                continue
             work = threading.Thread(target=self._run, args=(tier.name, dict(ray_environment)), daemon=True)
             work.start()
 

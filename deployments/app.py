@@ -18,6 +18,8 @@ from starlette.applications import Starlette
 from deployments.ingress import IngressApp, Rooms
 from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
+from deployments.openai_engine import OpenAIEngine
+from deployments.redacted_llm import RedactedLLM
 from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
 from deployments.retriever import Retriever
 from deployments.semantic_cache import SemanticCache
@@ -81,10 +83,13 @@ def build_tier(arguments: TierArguments) -> serve.Application:
 def _tier(arguments: TierArguments) -> TierSettings:
     tiers: dict[str, TierSettings] = {tier.name: tier for tier in arguments.settings.tiers}
     try:
-        return tiers[arguments.tier]
+        tier = tiers[arguments.tier]
     except KeyError:
         known = ", ".join(tiers) or "none"
         raise ValueError(f"tier: settings.tiers has no {arguments.tier!r} (there are: {known})") from None
+    if tier.openai is not None:
+        raise ValueError(f"tier: {tier.name} answers at {tier.openai.base_url}: there is nothing to start here")
+    return tier
 
 
 def tier_app_name(app_name: str, tier_name: str) -> str:
@@ -144,7 +149,14 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         look["sessions"] = sessions.ping
     turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
     look["turn_log"] = turn_log.ping
-    tiers = [Tier(tier, tier_llm(settings.app_name, tier.name)) for tier in settings.tiers]
+    tiers = []
+    for tier in settings.tiers:
+        if tier.openai is None:
+            tiers.append(Tier(tier, tier_llm(settings.app_name, tier.name)))
+        else:
+            engine = OpenAIEngine(tier, tier.openai.api_key())
+            tiers.append(Tier(tier, RedactedLLM(engine) if tier.openai.redacted else engine, engine.ping))
+            stop.append(engine.stop)
     return Rooms(classifier, retriever, cache, turn_log, tiers, sessions=sessions, start=start, look=look, stop=stop)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 import structlog
@@ -24,8 +24,10 @@ _WARM_UP = (ChatMessage("system", "You are a customer service assistant. " * 8),
 
 
 class Tier:
-    def __init__(self, settings: TierSettings, llm: LLM) -> None:
+    def __init__(self, settings: TierSettings, llm: LLM, look: Callable[[], Awaitable[None]] | None = None) -> None:
+        """look: raises where the engine is not up; without it a short generation shows that."""
         self.settings = settings
+        self._look = look
         self._llm = llm
         self._state: TierState = "starting"
         self._last_success = 0.0  # monotonic, seconds
@@ -60,12 +62,10 @@ class Tier:
                 continue
 
     async def _probe(self) -> None:
-        messages, tokens = (_WARM_UP, 8) if self._state != "ready" else ((ChatMessage("user", "Hi"),), 1)
-        request = GenerationRequest(messages, max_output_tokens=tokens, request_id=f"probe-{time.monotonic_ns()}")
         try:
-            async for _ in self._limited(request, WARM_UP_TIMEOUT_S, WARM_UP_TIMEOUT_S):
-                pass
-        except RaydeskError as error:
+            async with asyncio.timeout(WARM_UP_TIMEOUT_S):
+                await (self._look or self._generate_a_little)()
+        except (RaydeskError, TimeoutError) as error:
             if self._state == "ready":
                 log.warning("tier_down", tier=self.settings.name, error=str(error)[:300])
                 self._state = "down"
@@ -74,6 +74,12 @@ class Tier:
             log.info("tier_ready", tier=self.settings.name, model=self.settings.model_id)
         self._state = "ready"
         self._last_success = time.monotonic()
+
+    async def _generate_a_little(self) -> None:
+        messages, tokens = (_WARM_UP, 8) if self._state != "ready" else ((ChatMessage("user", "Hi"),), 1)
+        request = GenerationRequest(messages, max_output_tokens=tokens, request_id=f"probe-{time.monotonic_ns()}")
+        async for _ in self._limited(request, WARM_UP_TIMEOUT_S, WARM_UP_TIMEOUT_S):
+            pass
 
     async def _limited(
         self, request: GenerationRequest, first_s: float, next_s: float

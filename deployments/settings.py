@@ -6,6 +6,7 @@ looks at the environment: `RAYDESK_<BRANCH>__<FIELD>` overrides the file.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -280,14 +281,58 @@ class SessionSettings(Branch):
     timeout_s: float = Field(0.5, gt=0, description="A slower store is passed over, seconds.")
 
 
-class TierSettings(Branch):
-    """One language model behind ray.serve.llm."""
+class OpenAISettings(Branch):
+    """A language model behind an OpenAI-compatible address: a cloud's, or a vLLM of one's own somewhere else."""
 
-    name: Literal["small", "large"] = Field(
+    base_url: str = Field(
+        pattern=r"^https?://[^\s@]+$", description="Its address, with the version: https://api.example.com/v1"
+    )
+    model: str = Field("", description="The model's name there; empty: the tier's model_id.")
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*$",
+        description="Environment variable that holds the API key, which stands in no file; none: no key is sent.",
+    )
+    tenants: tuple[str, ...] = Field(
+        (), description="Tenants whose questions may go there, '*' for all; nobody else's ever do."
+    )
+    redacted: bool = Field(
+        True,
+        description="Whether personal data is replaced before anything leaves: e-mail addresses, telephone, card, "
+        "identity and order numbers. False only for an address that is your own.",
+    )
+    connect_timeout_s: float = Field(5.0, gt=0, description="Longest wait for a connection, seconds.")
+    max_connections: int = Field(128, ge=1, description="Connections of one ingress replica, which is streams at once.")
+    warm_connections: int = Field(2, ge=1, le=64, description="Connections that are opened before they are needed.")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What it calls the longest answer; OpenAI's newer models take the second only."
+    )
+    extra_body: dict[str, Any] = Field(
+        default_factory=dict, description="Sent along with every request: what this provider alone understands."
+    )
+
+    def may_use(self, tenant: str) -> bool:
+        return tenant in self.tenants or "*" in self.tenants
+
+    def api_key(self) -> str | None:
+        """From the environment, each time: it is kept nowhere. Raises `ValueError` where the variable is not set."""
+        if self.api_key_env is None:
+            return None
+        try:
+            return os.environ[self.api_key_env]
+        except KeyError:
+            raise ValueError(f"the environment variable {self.api_key_env} is not set (openai.api_key_env)") from None
+
+
+class TierSettings(Branch):
+    """One language model behind ray.serve.llm, or behind an OpenAI-compatible address."""
+
+    name: Literal["small", "large", "cloud"] = Field(
         description="The tier's name: also the path that an answer of it is marked with."
     )
     model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
-    model_source: str = Field(description="Hugging Face id or local folder of the weights.")
+    model_source: str = Field("", description="Hugging Face id or local folder of the weights.")
+    openai: OpenAISettings | None = Field(None, description="Where it answers, if not in replicas of our own.")
     languages: tuple[Language, ...] = Field(
         ("en", "zh"), description="Languages that it writes well enough for customers."
     )
@@ -308,6 +353,18 @@ class TierSettings(Branch):
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. H100; none on CPU.")
     env: dict[str, str] = Field(default_factory=dict, description="Environment of the engine's processes.")
     replicas: TierReplicaSettings = Field(TierReplicaSettings(), description="Replicas of the engine.")
+
+    @model_validator(mode="after")
+    def _is_somewhere(self) -> Self:
+        if self.name == "cloud" and self.openai is None:
+            raise ValueError("the cloud tier needs 'openai': where it answers, and for whom")
+        if self.openai is None and not self.model_source:
+            raise ValueError(f"the {self.name} tier needs 'model_source', or 'openai' where it answers elsewhere")
+        return self
+
+    def may_use(self, tenant: str) -> bool:
+        """Whether questions of this tenant may be answered by it."""
+        return self.openai is None or self.openai.may_use(tenant)
 
 
 class TurnLogSettings(Branch):

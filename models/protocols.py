@@ -106,6 +106,8 @@ class GenerationRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     request_id: str = ""
+    tenant: str = ""  # whose question it is; decides which engines it may reach
+    private: tuple[str, ...] = ()  # what in the messages is one customer's, as written: order numbers and the like
 
 
 @dataclass(frozen=True, slots=True)

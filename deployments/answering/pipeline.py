@@ -38,6 +38,7 @@ from deployments.answering.phrases import (
     NOTHING_ASKED,
     QUOTED,
 )
+from deployments.answering.private import private_values
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
 from deployments.answering.query import asked_instead, build_query, without_last_answer
@@ -58,6 +59,7 @@ from deployments.answering.types import (
     EvidenceBound,
     Meta,
     Path,
+    Principal,
     Query,
     RetrievedChunk,
     Standing,
@@ -105,6 +107,10 @@ class Pipeline:
         self._background: set[asyncio.Task[None]] = set()
         self.use_rules(rules)
 
+    def tiers_for(self, principal: Principal) -> dict[str, Tier]:
+        """By name: those that may see this principal's questions. For all others the rest do not exist."""
+        return {name: tier for name, tier in self.tiers.items() if tier.settings.may_use(principal.tenant)}
+
     def use_rules(self, rules: Rules) -> None:
         """From the next turn on; the running ones end with the rules that they began with."""
         self.rules = rules
@@ -112,7 +118,7 @@ class Pipeline:
 
     async def check(self, request: ChatRequest) -> str:
         """The knowledge version that the turn will use. Raises `CallerError`s, before a turn begins."""
-        if request.model is not None and request.model not in self.tiers:
+        if request.model is not None and request.model not in self.tiers_for(request.principal):
             raise UnknownModelError()
         return await self.retriever.version(request.principal, request.collection)
 
@@ -316,10 +322,10 @@ class Turn:
     async def _rewrite(self) -> None:
         """A model's version of a follow-up, where one is asked for, is up, and is in time."""
         limits, query = self._p.settings.rewriting, self._query
-        tier = self._p.tiers.get(limits.tier or "")
+        tier = self._p.tiers_for(self._request.principal).get(limits.tier or "")
         if tier is None or tier.state != "ready" or query.is_sure:
             return
-        rewriter = TierRewriter(tier, f"{self._request.turn_id}-rewrite")
+        rewriter = TierRewriter(tier, f"{self._request.turn_id}-rewrite", self._request.principal.tenant)
         call = rewritten(query, self._request.messages, rewriter)
         try:
             self._query = await self._timed("rewrite", call, limits.timeout_s)
@@ -500,7 +506,7 @@ class Turn:
 
     def _choose_tier(self) -> Tier | None:
         """The smallest tier that is up and writes the customer's language; why there is none goes into `degraded`."""
-        tiers, wanted = self._p.tiers, self._request.model
+        tiers, wanted = self._p.tiers_for(self._request.principal), self._request.model
         candidates = [tiers[wanted]] if wanted is not None else list(tiers.values())
         fluent = [tier for tier in candidates if wanted is not None or self._query.language in tier.settings.languages]
         for tier in fluent:
@@ -640,7 +646,15 @@ class Turn:
             temperature=request.temperature,
             seed=request.seed,
             request_id=request.turn_id,
+            tenant=request.principal.tenant,
+            private=self._private_values(tier),
         )
+
+    def _private_values(self, tier: Tier) -> tuple[str, ...]:
+        if tier.settings.openai is None:  # it stays on the premises
+            return ()
+        said = [self._query.search_text, *(message.content for message in self._request.messages)]
+        return private_values(said, self._p.rules, self._now().date())
 
     # --- events, each noted in the record ---
 

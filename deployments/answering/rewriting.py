@@ -36,12 +36,13 @@ class Rewriter(Protocol):
 class TierRewriter:
     """A tier, asked for a question."""
 
-    def __init__(self, tier: Tier, request_id: str) -> None:
+    def __init__(self, tier: Tier, request_id: str, tenant: str = "") -> None:
         self._tier = tier
         self._request_id = request_id
+        self._tenant = tenant
 
     async def rewrite(self, messages: Sequence[ChatMessage]) -> str:
-        request = GenerationRequest(prompt_of(messages), max_output_tokens=_MOST_TOKENS, request_id=self._request_id)
+        request = GenerationRequest(prompt_of(messages), _MOST_TOKENS, request_id=self._request_id, tenant=self._tenant)
         written = ""
         async for item in self._tier.generate(request):
             if isinstance(item, TextDelta):
