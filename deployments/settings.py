@@ -73,6 +73,10 @@ class HttpSettings(Branch):
         "127.0.0.1", description="Address the service is offered on; anything but loopback needs API keys."
     )
     max_body_bytes: int = Field(262_144, ge=1024, description="Largest request body, bytes.")
+    max_headers: int = Field(100, ge=10, description="Most headers of one request.")
+    max_header_bytes: int = Field(
+        16_384, ge=1024, description="All headers of one request together, bytes; HAProxy takes 16 KiB."
+    )
     max_messages: int = Field(64, ge=1, description="Most messages in one request.")
     max_message_chars: int = Field(8_000, ge=1, description="Longest message, characters.")
     max_concurrent_turns: int = Field(512, ge=1, description="Turns at work in one ingress replica; more are told 503.")

@@ -1,8 +1,10 @@
 """Every error a caller can meet, on one page.
 
     RaydeskError
-    ├── CallerError                 the caller's fault: 4xx, never retried, never trips a breaker
+    ├── CallerError                 the caller's fault: 4xx, never trips a breaker
     │   ├── InvalidRequestError     400 invalid_request
+    │   │   ├── InvalidJsonError        400 invalid_json
+    │   │   └── UnsupportedParameterError 400 unsupported_parameter
     │   ├── AuthenticationError     401 authentication_failed
     │   ├── PermissionDeniedError   403 permission_denied
     │   ├── NotFoundError           404 not_found
@@ -10,7 +12,10 @@
     │   │   └── UnknownModelError       404 unknown_model
     │   ├── MethodNotAllowedError   405 method_not_allowed
     │   ├── PayloadTooLargeError    413 payload_too_large
-    │   └── UnsupportedMediaTypeError 415 unsupported_media_type
+    │   ├── UnsupportedMediaTypeError 415 unsupported_media_type
+    │   ├── UpgradeRequiredError    426 upgrade_required
+    │   ├── RateLimitedError        429 rate_limited: this key asks too fast; retry after a pause
+    │   └── HeadersTooLargeError    431 headers_too_large
     ├── OverloadedError             503 overloaded: our queues are full; retry after a pause
     ├── DependencyError             a room or store behind us failed
     │   ├── DeadlineExceededError   504 deadline_exceeded
@@ -25,6 +30,8 @@ A customer gets `code`, the public sentence and a request id; the cause goes to 
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 
 class RaydeskError(Exception):
@@ -52,6 +59,18 @@ class CallerError(RaydeskError):
 
 class InvalidRequestError(CallerError):
     """The request is not valid."""
+
+
+class InvalidJsonError(InvalidRequestError):
+    """The request body is not valid JSON."""
+
+    code = "invalid_json"
+
+
+class UnsupportedParameterError(InvalidRequestError):
+    """A parameter has a value that is not supported; 'param' names it."""
+
+    code = "unsupported_parameter"
 
 
 class AuthenticationError(CallerError):
@@ -106,6 +125,29 @@ class UnsupportedMediaTypeError(CallerError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class UpgradeRequiredError(CallerError):
+    """This path speaks WebSocket only."""
+
+    status = 426
+    code = "upgrade_required"
+
+
+class RateLimitedError(CallerError):
+    """This API key asks faster than it may; please wait."""
+
+    status = 429
+    code = "rate_limited"
+    retryable = True
+    retry_after_s = 1
+
+
+class HeadersTooLargeError(CallerError):
+    """The request's headers are too many or too large."""
+
+    status = 431
+    code = "headers_too_large"
 
 
 class OverloadedError(RaydeskError):
@@ -168,6 +210,27 @@ class RoomUnavailableError(DependencyError):
 
 class InternalError(RaydeskError):
     """Something went wrong on our side."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEntry:
+    """One line of the table of errors."""
+
+    code: str
+    status: int  # HTTP
+    sentence: str  # what a caller is told, unless something more exact is known
+    retryable: bool  # whether the same request may succeed later
+    retry_after_s: int | None  # after how long, seconds; None with `retryable`: at once
+
+
+def error_table() -> list[ErrorEntry]:
+    """Every code that a caller can meet, by status."""
+    entries = {
+        error.code: ErrorEntry(error.code, error.status, error().message, error.retryable, error.retry_after_s)
+        for error in reversed(all_errors())
+        if error not in (RaydeskError, CallerError)  # never raised themselves
+    }
+    return sorted(entries.values(), key=lambda entry: (entry.status, entry.code))
 
 
 def all_errors() -> list[type[RaydeskError]]:

@@ -41,7 +41,7 @@ class Wire(Protocol):
     def frames(self, event: AnswerEvent) -> list[bytes]:
         """What this event puts on the stream."""
 
-    def document(self, answer: Answer) -> dict[str, Any]:
+    def document(self, answer: Answer) -> Any:
         """The turn as one JSON document."""
 
 

@@ -13,16 +13,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from deployments.answering.errors import InternalError, UnknownModelError
 from deployments.answering.protocols import Turns
-from deployments.http import openai_wire
+from deployments.http import openai_wire, operations
 from deployments.http.answers import TurnResponse
 from deployments.http.errors import public_error
+from deployments.http.json_bytes import json_bytes
 from deployments.http.middleware import STATIC_PREFIX, Door, JsonResponse, RequestId, error_response, request_id_of
 from deployments.http.native_wire import NativeWire
+from deployments.http.openapi import openapi
+from deployments.http.registry import Operation, public_paths, routes_of
 from deployments.http.schemas import (
     Caller,
     check_content_type,
@@ -54,11 +57,12 @@ def build_http_app(
     sends_request_id: False behind Ray Serve, which does that itself.
     """
     endpoints = Endpoints(settings, turns, metrics=metrics, new_id=new_id, now_s=now_s)
+    offered = endpoints.operations()
     app = Starlette(
-        routes=endpoints.routes(),
+        routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
             Middleware(RequestId, new_id=new_id, sends_id=sends_request_id),
-            Middleware(Door, settings=settings),
+            Middleware(Door, settings=settings, public_paths=public_paths(offered)),
         ],
         exception_handlers={HTTPException: _routing_error},
         lifespan=lifespan,
@@ -68,7 +72,7 @@ def build_http_app(
 
 
 class Endpoints:
-    """One method per path."""
+    """One method per path; `operations.py` says what each of them takes and gives."""
 
     def __init__(
         self,
@@ -85,21 +89,26 @@ class Endpoints:
         self._new_id = new_id
         self._now_s = now_s
         self._started_s = int(now_s())
+        self._document: bytes | None = None  # openapi.json
 
-    def routes(self) -> list[Route | Mount]:
-        routes: list[Route | Mount] = [
-            Route("/v1/chat", self.chat, methods=["POST"]),
-            Route("/v1/chat/completions", self.chat_completions, methods=["POST"]),
-            Route("/v1/models", self.models),
-            Route("/v1/models/{model_id:path}", self.model),
-            Route("/healthz", self.healthz),
-            Route("/readyz", self.readyz),
-            Route("/", self.page),
-            Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB)),
+    def operations(self) -> list[Operation]:
+        """All that is offered, in the order of the documentation."""
+        found = [
+            Operation(method="POST", path="/v1/chat", endpoint=self.chat, **operations.CHAT),
+            Operation(
+                method="POST", path="/v1/chat/completions", endpoint=self.chat_completions, **operations.COMPLETIONS
+            ),
+            Operation(method="GET", path="/v1/models", endpoint=self.models, **operations.MODELS),
+            Operation(method="GET", path="/v1/models/{model_id:path}", endpoint=self.model, **operations.MODEL),
+            Operation(method="GET", path="/healthz", endpoint=self.healthz, **operations.HEALTHZ),
+            Operation(method="GET", path="/readyz", endpoint=self.readyz, **operations.READYZ),
+            Operation(method="GET", path="/openapi.json", endpoint=self.openapi, **operations.OPENAPI),
+            Operation(method="GET", path="/docs", endpoint=self.docs, **operations.DOCS),
+            Operation(method="GET", path="/", endpoint=self.page, **operations.PAGE),
         ]
         if self._metrics is not None:
-            routes.append(Route("/metrics", self.metrics))
-        return routes
+            found.append(Operation(method="GET", path="/metrics", endpoint=self.metrics, **operations.METRICS))
+        return found
 
     async def chat(self, request: Request) -> Response:
         check_content_type(request.headers)
@@ -149,6 +158,14 @@ class Endpoints:
         if self._metrics is None:
             raise InternalError
         return Response(self._metrics(), media_type=METRICS_TYPE)
+
+    async def openapi(self, request: Request) -> Response:
+        if self._document is None:  # some 100 ms, and few ask
+            self._document = json_bytes(openapi(self.operations(), self._settings))
+        return Response(self._document, media_type="application/json")
+
+    async def docs(self, request: Request) -> Response:
+        return FileResponse(WEB / "docs.html")
 
     async def page(self, request: Request) -> Response:
         return FileResponse(WEB / "index.html")

@@ -54,6 +54,8 @@ class PublicError:
             return "authentication_error"
         if self.status == 403:
             return "permission_error"
+        if self.status == 429:
+            return "rate_limit_error"
         return "invalid_request_error" if self.status < 500 else "server_error"
 
     def body(self, request_id: str) -> dict[str, Any]:
@@ -74,6 +76,8 @@ class PublicError:
             headers["retry-after"] = str(self.retry_after_s)
         if self.status == 401:
             headers["www-authenticate"] = "Bearer"
+        if self.status == 426:
+            headers["upgrade"] = "websocket"
         return headers
 
     def failed(self, request_id: str) -> Failed:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.answering.errors import PayloadTooLargeError
+from deployments.answering.errors import HeadersTooLargeError, PayloadTooLargeError
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -25,7 +25,6 @@ from deployments.settings import AppSettings
 log = structlog.get_logger(__name__)
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-PUBLIC_PATHS = frozenset({"/", "/healthz", "/readyz"})
 STATIC_PREFIX = "/static/"
 # With these a client could switch off Ray Serve's time limit and its handling of disconnects.
 STRIPPED_HEADERS = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
@@ -124,8 +123,10 @@ def _is_page(path: str) -> bool:
 class Door:
     """Decides who may come in, and with how much."""
 
-    def __init__(self, app: ASGIApp, settings: AppSettings) -> None:
+    def __init__(self, app: ASGIApp, settings: AppSettings, public_paths: frozenset[str]) -> None:
         self._app = app
+        self._public_paths = public_paths
+        self._limits = settings.http
         self._is_loopback = settings.is_loopback
         self._authenticator = Authenticator(settings)
         self._max_body_bytes = settings.http.max_body_bytes
@@ -135,13 +136,19 @@ class Door:
             await self._app(scope, receive, send)
             return
         scope["headers"] = [item for item in scope["headers"] if item[0].lower() not in STRIPPED_HEADERS]
+        self._check_header_sizes(scope["headers"])
         headers = Headers(scope=scope)
         if self._is_loopback:
             check_loopback_request(headers)
-        if scope["path"] not in PUBLIC_PATHS and not scope["path"].startswith(STATIC_PREFIX):
+        if scope["path"] not in self._public_paths and not scope["path"].startswith(STATIC_PREFIX):
             scope["state"]["principal"] = self._authenticator.principal(headers)
         self._check_announced_length(headers)
         await self._app(scope, self._limited(receive), send)
+
+    def _check_header_sizes(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > self._limits.max_headers or size > self._limits.max_header_bytes:
+            raise HeadersTooLargeError
 
     def _check_announced_length(self, headers: Headers) -> None:
         announced = headers.get("content-length", "0")

@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from dataclasses import dataclass
+from typing import assert_never
 
-from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Failed, Meta
+from deployments.answering.types import (
+    AnswerEvent,
+    Button,
+    CacheTier,
+    Citation,
+    Cited,
+    Delta,
+    Done,
+    Failed,
+    Language,
+    Link,
+    Meta,
+    Path,
+)
 from deployments.http.answers import Answer
 from deployments.http.sse import frame
+from models.protocols import FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class TokenUsage:
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeAnswer:
+    """A whole answer as one document."""
+
+    id: str  # of the turn
+    request_id: str
+    conversation_id: str
+    collection: str
+    path: Path
+    language: Language
+    text: str
+    citations: tuple[Citation, ...]
+    buttons: tuple[Button, ...]
+    links: tuple[Link, ...]
+    grounded: bool
+    finish_reason: FinishReason
+    usage: TokenUsage
+    ttft_ms: float
+    duration_ms: float
+    degraded: tuple[str, ...]
+    knowledge_version: str
+    handoff_reason: str
+    route_reason: str
+    cache_age_s: float | None
+    cache_tier: CacheTier | None
 
 
 class NativeWire:
@@ -25,28 +73,28 @@ class NativeWire:
             case _:
                 assert_never(event)
 
-    def document(self, answer: Answer) -> dict[str, Any]:
+    def document(self, answer: Answer) -> NativeAnswer:
         meta, done = answer.meta, answer.done
-        return {
-            "id": meta.turn_id,
-            "request_id": meta.request_id,
-            "conversation_id": meta.conversation_id,
-            "collection": meta.collection,
-            "path": done.path,
-            "language": meta.language,
-            "text": answer.text,
-            "citations": answer.citations,
-            "buttons": done.buttons,
-            "links": done.links,
-            "grounded": done.grounded,
-            "finish_reason": done.finish_reason,
-            "usage": {"input_tokens": done.input_tokens, "output_tokens": done.output_tokens},
-            "ttft_ms": done.ttft_ms,
-            "duration_ms": done.duration_ms,
-            "degraded": list(dict.fromkeys((*meta.degraded, *done.degraded))),
-            "knowledge_version": meta.knowledge_version,
-            "handoff_reason": done.handoff_reason,
-            "route_reason": meta.route_reason,
-            "cache_age_s": meta.cache_age_s,
-            "cache_tier": meta.cache_tier,
-        }
+        return NativeAnswer(
+            id=meta.turn_id,
+            request_id=meta.request_id,
+            conversation_id=meta.conversation_id,
+            collection=meta.collection,
+            path=done.path,
+            language=meta.language,
+            text=answer.text,
+            citations=answer.citations,
+            buttons=done.buttons,
+            links=done.links,
+            grounded=done.grounded,
+            finish_reason=done.finish_reason,
+            usage=TokenUsage(done.input_tokens, done.output_tokens),
+            ttft_ms=done.ttft_ms,
+            duration_ms=done.duration_ms,
+            degraded=tuple(dict.fromkeys((*meta.degraded, *done.degraded))),
+            knowledge_version=meta.knowledge_version,
+            handoff_reason=done.handoff_reason,
+            route_reason=meta.route_reason,
+            cache_age_s=meta.cache_age_s,
+            cache_tier=meta.cache_tier,
+        )

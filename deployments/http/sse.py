@@ -19,7 +19,7 @@ from deployments.http.json_bytes import json_bytes
 HEARTBEAT = b": keep-alive\n\n"
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
-    "cache-control": "no-cache",
+    "cache-control": "no-cache, no-transform",  # what compresses would collect the stream, too
     "x-accel-buffering": "no",  # nginx would otherwise collect the stream
 }
 # Line separators to some clients' parsers (Python's splitlines), though not to the format: JSON can escape them.

@@ -39,7 +39,7 @@ def events_of(text: str) -> list[tuple[str, Any]]:
 def test_a_turn_is_a_stream_of_named_events(client: TestClient) -> None:
     response = client.post("/v1/chat", json=BODY)
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert response.headers["cache-control"] == "no-cache"
+    assert response.headers["cache-control"] == "no-cache, no-transform"
     assert response.headers["x-accel-buffering"] == "no"
     assert "\r" not in response.text
     events = events_of(response.text)

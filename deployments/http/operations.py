@@ -1,0 +1,165 @@
+"""What each path takes and gives, for the registry: words, types, examples and errors. No behaviour."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployments.answering.errors import UnknownModelError
+from deployments.answering.types import Citation, Done, Failed, Meta
+from deployments.http.native_wire import NativeAnswer
+from deployments.http.registry import TURN_ERRORS, EventStream, Parameter, Reply, Text
+from deployments.http.replies import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Health,
+    ModelCard,
+    ModelList,
+    Readiness,
+    TextChunk,
+)
+from deployments.http.schemas import NativeChat, OpenAIChat
+
+Words = dict[str, Any]  # the fields of an `Operation` but method, path and endpoint
+
+NATIVE_EVENTS: dict[str, Any] = {"meta": Meta, "delta": TextChunk, "citation": Citation, "done": Done, "error": Failed}
+_QUESTION = {"role": "user", "content": "How much does express delivery cost?"}
+_NATIVE_STREAM = """\
+event: meta
+data: {"turn_id":"4f1c…","request_id":"9b2e…","conversation_id":"c81d…","path":"faq","language":"en",…}
+
+event: delta
+data: {"text":"Express delivery costs 12.90 EUR."}
+
+event: citation
+data: {"index":1,"title":"How much does express delivery cost?","url":"https://help.example/en/express",…}
+
+: keep-alive
+
+event: done
+data: {"path":"faq","finish_reason":"stop","grounded":true,"input_tokens":0,"output_tokens":0,…}
+
+"""
+_OPENAI_STREAM = """\
+data: {"object":"chat.completion.chunk","id":"chatcmpl-4f1c…","choices":[{"index":0,"delta":{"content":"Express "},…}]}
+
+data: [DONE]
+
+"""
+
+CHAT: Words = {
+    "name": "createTurn",
+    "tag": "Chat",
+    "summary": "Ask a question",
+    "description": """\
+The answer is a stream of server-sent events, or with `"stream": false` one document. Events: `meta` (once, first),
+`delta` and `citation` (any number), then exactly one of `done` and `error`. A request that cannot begin is an HTTP
+error; what fails later is the stream's `error`. The first answer's `meta` gives a `conversation_id`: send it with the
+next question.""",
+    "body": NativeChat,
+    "examples": {
+        "a question": {"messages": [_QUESTION]},
+        "a follow-up, as one document": {
+            "messages": [{"role": "user", "content": "And to Norway?"}],
+            "conversation_id": "c81d5a",
+            "stream": False,
+        },
+        "中文": {"messages": [{"role": "user", "content": "普通快递几天能到？"}], "language": "zh"},
+    },
+    "replies": [Reply("The answer.", [EventStream(NATIVE_EVENTS, _NATIVE_STREAM), NativeAnswer])],
+    "errors": TURN_ERRORS,
+}
+
+COMPLETIONS: Words = {
+    "name": "createChatCompletion",
+    "tag": "OpenAI-compatible",
+    "summary": "Ask a question as OpenAI's clients do",
+    "description": """\
+The model `raydesk` leaves the path to the desk; a tier's own name (`GET /v1/models`) forces that tier. Ours are
+`message.citations` and `message.raydesk`; in a stream both stand in the delta of the last, empty content chunk.
+`metadata` may name `collection` and `conversation_id`. What only shades an answer and is not done here is named in the
+header `x-raydesk-ignored`; what would change the reply's shape is refused.""",
+    "body": OpenAIChat,
+    "examples": {
+        "a question": {"model": "raydesk", "messages": [_QUESTION]},
+        "a stream with its usage": {
+            "model": "raydesk",
+            "messages": [_QUESTION],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        },
+    },
+    "replies": [
+        Reply(
+            "The answer.",
+            [ChatCompletion, EventStream({"": ChatCompletionChunk}, _OPENAI_STREAM)],
+            headers={"x-raydesk-ignored": "Roles and parameters that were not heeded, separated by commas."},
+        )
+    ],
+    "errors": (UnknownModelError, *TURN_ERRORS),
+}
+
+MODELS: Words = {
+    "name": "listModels",
+    "tag": "OpenAI-compatible",
+    "summary": "The models that can be named",
+    "replies": [Reply("The desk itself first, then its tiers.", [ModelList])],
+}
+
+MODEL: Words = {
+    "name": "retrieveModel",
+    "tag": "OpenAI-compatible",
+    "summary": "One model",
+    "parameters": [Parameter("model_id", "path", "As `GET /v1/models` has it.", example="raydesk")],
+    "replies": [Reply("The model.", [ModelCard])],
+    "errors": (UnknownModelError,),
+}
+
+HEALTHZ: Words = {
+    "name": "health",
+    "tag": "Operation",
+    "summary": "Whether the process answers",
+    "policy": "public",
+    "replies": [Reply("It does.", [Health])],
+}
+
+READYZ: Words = {
+    "name": "readiness",
+    "tag": "Operation",
+    "summary": "Which rooms and language models are up",
+    "policy": "public",
+    "replies": [
+        Reply("Every room is up. Language models may still be starting.", [Readiness]),
+        Reply("Some room is not up yet, or away.", [Readiness], status=503),
+    ],
+}
+
+METRICS: Words = {
+    "name": "metrics",
+    "tag": "Operation",
+    "summary": "Counters for Prometheus",
+    "replies": [Reply("Prometheus' text format.", [Text("text/plain")])],
+}
+
+OPENAPI: Words = {
+    "name": "openapi",
+    "tag": "Operation",
+    "summary": "This document",
+    "policy": "public",
+    "replies": [Reply("OpenAPI 3.1.", [dict[str, Any]])],
+}
+
+DOCS: Words = {
+    "name": "docs",
+    "tag": "Operation",
+    "summary": "This document, to be read",
+    "policy": "public",
+    "replies": [Reply("A page that needs nothing from outside.", [Text("text/html")])],
+}
+
+PAGE: Words = {
+    "name": "page",
+    "tag": "Operation",
+    "summary": "The chat page",
+    "policy": "public",
+    "replies": [Reply("A page that needs nothing from outside.", [Text("text/html")])],
+}

@@ -1,0 +1,136 @@
+"""The shapes of what is sent, where no dataclass of the turn has them already. Read by the OpenAPI document.
+
+A test holds what is really sent against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from deployments.answering.protocols import RoomState, TierState
+from deployments.answering.types import Citation
+
+
+class _Reply(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, json_schema_serialization_defaults_required=True
+    )
+
+
+class ErrorBody(_Reply):
+    code: str
+    """Stable: `x-errors` lists all."""
+    message: str
+    request_id: str
+    retryable: bool
+    type: Literal[
+        "invalid_request_error", "authentication_error", "permission_error", "rate_limit_error", "server_error"
+    ]
+    param: str | None
+    """The field that is to blame, where one is."""
+
+
+class ErrorReply(_Reply):
+    """Every error, of every path."""
+
+    error: ErrorBody
+
+
+class Health(_Reply):
+    status: Literal["ok"]
+
+
+class TierReport(_Reply):
+    name: str
+    model_id: str
+    state: TierState
+
+
+class Readiness(_Reply):
+    ready: bool
+    rooms: dict[str, RoomState]
+    tiers: list[TierReport]
+
+
+class TextChunk(_Reply):
+    """A piece of the answer."""
+
+    text: str
+
+
+# --- OpenAI's ---
+
+
+class Usage(_Reply):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class AssistantMessage(_Reply):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    citations: list[Citation]
+    """Ours: the sources."""
+    raydesk: dict[str, Any]
+    """Ours: the path, and whatever else OpenAI has no word for; the fields of the native events `meta` and `done`."""
+
+
+class Choice(_Reply):
+    index: Literal[0]
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatCompletion(_Reply):
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+
+
+class DeltaMessage(BaseModel):
+    """A piece of the answer; the last, empty one carries our fields."""
+
+    role: Literal["assistant"] | None = None
+    content: str | None = None
+    citations: list[Citation] | None = None
+    raydesk: dict[str, Any] | None = None
+
+
+class ChunkChoice(_Reply):
+    index: Literal[0]
+    delta: DeltaMessage
+    logprobs: None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class ChatCompletionChunk(BaseModel):
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: list[ChunkChoice]
+    usage: Usage | None = None
+
+
+class ModelCard(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: Literal["raydesk"]
+    raydesk: dict[str, str] | None = None
+    """Ours: which tier it is, and its state."""
+
+
+class ModelList(_Reply):
+    object: Literal["list"]
+    data: list[ModelCard]
