@@ -19,8 +19,8 @@ from deployments.settings import load_settings
 
 def main(settings_file: str, name: str) -> int:
     settings = load_settings(Path(settings_file))
-    importlib.import_module("ray.serve.llm")  # what takes long, before the signal
-
+    if any(tier.name == name and tier.script is None for tier in settings.tiers):
+        importlib.import_module("ray.serve.llm")  # what takes long, before the signal
     if not sys.stdin.readline():  # closed: the launcher has ended
         return 0
     # The address is in the environment, and the namespace is Serve's own choice.

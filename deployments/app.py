@@ -20,8 +20,16 @@ from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
 from deployments.openai_engine import OpenAIEngine
 from deployments.redacted_llm import RedactedLLM
-from deployments.remote import RemoteCache, RemoteIntentClassifier, RemoteLLM, RemoteRetriever, RemoteTurnLog
+from deployments.remote import (
+    RemoteCache,
+    RemoteIntentClassifier,
+    RemoteLLM,
+    RemoteRetriever,
+    RemoteScript,
+    RemoteTurnLog,
+)
 from deployments.retriever import Retriever
+from deployments.scripted_engine import ScriptedEngine
 from deployments.semantic_cache import SemanticCache
 from deployments.sessions import Sessions
 from deployments.settings import AppSettings, Branch, ReplicaSettings, TierSettings
@@ -62,12 +70,18 @@ class TierArguments(Branch):
 
 
 def build_tier(arguments: TierArguments) -> serve.Application:
-    """One language model behind ray.serve.llm. Run it under the name `tier_app_name(…)`."""
+    """One language model. Run it under the name `tier_app_name(…)`."""
+    tier = _tier(arguments)
+    if tier.script is not None:
+        return _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).bind(tier.script)
+    return _vllm(tier)
+
+
+def _vllm(tier: TierSettings) -> serve.Application:
     from ray.serve.llm import LLMConfig, build_llm_deployment  # imports vLLM: seconds, and only where a tier is built
 
     from deployments.engine import TierServer
 
-    tier = _tier(arguments)
     bundle = {"CPU": tier.replicas.num_cpus} | ({"GPU": tier.replicas.num_gpus} if tier.replicas.num_gpus else {})
     config = LLMConfig(
         model_loading_config={"model_id": tier.model_id, "model_source": tier.model_source},
@@ -96,9 +110,14 @@ def tier_app_name(app_name: str, tier_name: str) -> str:
     return f"{app_name}-{tier_name}"
 
 
-def tier_llm(app_name: str, tier_name: str) -> RemoteLLM:
+def tier_llm(app_name: str, tier: TierSettings) -> RemoteLLM:
     """The language model of a tier that runs, or will."""
-    return RemoteLLM(DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier_name)))
+    return RemoteLLM(DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier.name)), tier.accept_timeout_s)
+
+
+def script_of(app_name: str, tier_name: str, timeout_s: float) -> RemoteScript:
+    """The engine of a scripted tier, for tests."""
+    return RemoteScript(DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier_name)), timeout_s)
 
 
 def turn_log_of(app_name: str, timeout_s: float) -> RemoteTurnLog:
@@ -152,7 +171,7 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     tiers = []
     for tier in settings.tiers:
         if tier.openai is None:
-            tiers.append(Tier(tier, tier_llm(settings.app_name, tier.name)))
+            tiers.append(Tier(tier, tier_llm(settings.app_name, tier)))
         else:
             engine = OpenAIEngine(tier, tier.openai.api_key())
             tiers.append(Tier(tier, RedactedLLM(engine) if tier.openai.redacted else engine, engine.ping))

@@ -23,8 +23,10 @@ class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
     async def generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Batches of `{"text": …}` and, last, `{"finish_reason": …, "input_tokens": …, "output_tokens": …}`.
 
+        The first batch is empty, and comes at once: a replica that is alive has taken the request.
         request: the body of an OpenAI chat completion, without `model` and `stream`.
         """
+        yield []
         body = ChatCompletionRequest(
             **request, model=self._llm_config.model_id, stream=True, stream_options={"include_usage": True}
         )

@@ -138,6 +138,11 @@ class OpenAIEngine:
             body["seed"] = request.seed
         if request.stop:
             body["stop"] = list(request.stop)
+        if request.continuation:
+            if not endpoint.continues:
+                raise EngineRefusedError(f"the {self._tier.name} tier cannot go on from what was said")
+            messages.append({"role": "assistant", "content": request.continuation})
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         return body
 
 

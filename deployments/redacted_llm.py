@@ -22,8 +22,9 @@ class RedactedLLM:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
         redaction = Redaction(request.private)
-        messages = tuple(ChatMessage(said.role, redaction.redacted(said.content)) for said in request.messages)
-        safe = replace(request, messages=messages, private=())
+        messages = tuple(ChatMessage(each.role, redaction.redacted(each.content)) for each in request.messages)
+        said = redaction.redacted(request.continuation)
+        safe = replace(request, messages=messages, private=(), continuation=said)
         if redaction.count:
             log.info("redacted", request_id=request.request_id, replaced=redaction.count)
         restoring = redaction.restoring()

@@ -179,16 +179,22 @@ class RemoteTurnLog(_Room):
 
 
 class RemoteLLM:
-    """A tier's replicas, streamed. Time limits are `deployments.llm.Tier`'s."""
+    """A tier's replicas, streamed. Time limits are `deployments.llm.Tier`'s, but for one: until a replica has taken it.
 
-    def __init__(self, handle: DeploymentHandle) -> None:
+    accept_timeout_s: after that `RoomUnavailableError`; no replica is alive, or all are full.
+    """
+
+    def __init__(self, handle: DeploymentHandle, accept_timeout_s: float) -> None:
         self._handle = handle.options(stream=True)
+        self._accept_timeout_s = accept_timeout_s
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
         response = self._handle.generate.remote(_body(request))
         has_ended = False
         try:
-            async for items in _mapped(response):
+            batches = _mapped(response)
+            await self._accepted(batches)
+            async for items in batches:
                 for item in items:
                     if "text" in item:
                         yield TextDelta(item["text"])
@@ -200,6 +206,22 @@ class RemoteLLM:
         finally:
             if not has_ended:
                 response.cancel()  # the customer left, or time is up: the engine must stop as well
+
+    async def _accepted(self, batches: AsyncIterator[list[dict[str, Any]]]) -> None:
+        try:
+            async with asyncio.timeout(self._accept_timeout_s):
+                await anext(batches)
+        except TimeoutError as error:
+            raise RoomUnavailableError(f"no replica has taken it within {self._accept_timeout_s:g} s") from error
+
+
+class RemoteScript(_Room):
+    """What a scripted engine tells of itself, for tests."""
+
+    async def running(self) -> tuple[int, int]:
+        """(process id, generations at work) of one of its replicas."""
+        pid, count = await self._call("running")
+        return pid, count
 
 
 async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerator[list[dict[str, Any]], None]:
@@ -213,8 +235,9 @@ async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerat
 
 
 def _body(request: GenerationRequest) -> dict[str, Any]:
+    messages = [{"role": message.role, "content": message.content} for message in request.messages]
     body: dict[str, Any] = {
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+        "messages": messages,
         "max_tokens": request.max_output_tokens,
         "temperature": request.temperature,
     }
@@ -222,6 +245,9 @@ def _body(request: GenerationRequest) -> dict[str, Any]:
         body["seed"] = request.seed
     if request.stop:
         body["stop"] = list(request.stop)
+    if request.continuation:
+        messages.append({"role": "assistant", "content": request.continuation})
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
     return body
 
 

@@ -285,6 +285,17 @@ class SessionSettings(Branch):
     timeout_s: float = Field(0.5, gt=0, description="A slower store is passed over, seconds.")
 
 
+class ScriptSettings(Branch):
+    """What stands in for a language model where the way to it is measured or tested: it quotes the sources."""
+
+    tokens: int = Field(60, ge=1, description="Length of every answer, tokens (words, Chinese characters).")
+    first_token_ms: float = Field(0, ge=0, description="Wait before the first token, ms.")
+    tokens_per_s: float = Field(0, ge=0, description="Tokens of one answer in a second; 0: all as fast as possible.")
+    chunk_interval_ms: float = Field(
+        0, ge=0, description="Tokens that are due within so long are sent together, ms; 0: each by itself."
+    )
+
+
 class OpenAISettings(Branch):
     """A language model behind an OpenAI-compatible address: a cloud's, or a vLLM of one's own somewhere else."""
 
@@ -310,6 +321,11 @@ class OpenAISettings(Branch):
     warm_connections: int = Field(2, ge=1, le=64, description="Connections that are opened before they are needed.")
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = Field(
         "max_tokens", description="What it calls the longest answer; OpenAI's newer models take the second only."
+    )
+    continues: bool = Field(
+        False,
+        description="Whether it goes on from the beginning of an answer, as vLLM does (continue_final_message): then "
+        "it takes over where another engine died in the middle.",
     )
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Sent along with every request: what this provider alone understands."
@@ -337,6 +353,7 @@ class TierSettings(Branch):
     model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
     model_source: str = Field("", description="Hugging Face id or local folder of the weights.")
     openai: OpenAISettings | None = Field(None, description="Where it answers, if not in replicas of our own.")
+    script: ScriptSettings | None = Field(None, description="What it says, if it is to be no model at all.")
     languages: tuple[Language, ...] = Field(
         ("en", "zh"), description="Languages that it writes well enough for customers."
     )
@@ -351,6 +368,9 @@ class TierSettings(Branch):
         description="Whether a sentence is sent only once a source supports it. A very small model invents, and needs "
         "that; of others words are sent as they come, and the end of the answer says whether all had a source.",
     )
+    accept_timeout_s: float = Field(
+        5.0, gt=0, description="Longest wait until a replica has taken a request: where none is alive, seconds."
+    )
     first_token_timeout_s: float = Field(20.0, gt=0, description="Longest wait for the first token, seconds.")
     inter_token_timeout_s: float = Field(10.0, gt=0, description="Longest pause within an answer, seconds.")
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")
@@ -362,7 +382,7 @@ class TierSettings(Branch):
     def _is_somewhere(self) -> Self:
         if self.name == "cloud" and self.openai is None:
             raise ValueError("the cloud tier needs 'openai': where it answers, and for whom")
-        if self.openai is None and not self.model_source:
+        if self.openai is None and self.script is None and not self.model_source:
             raise ValueError(f"the {self.name} tier needs 'model_source', or 'openai' where it answers elsewhere")
         return self
 

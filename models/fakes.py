@@ -156,11 +156,17 @@ class ScriptedLLM:
 
     script: one answer for all requests, a list of answers (the last repeats), or a function of the request.
     ttft_s: wait before the first piece. tokens_per_s: speed of the others; 0 is as fast as possible.
+    chunk_s: pieces that are due within so many seconds come together; 0: each by itself.
     fail_after: raise `ScriptedError` after that many pieces (0: before the first).
     """
 
     def __init__(
-        self, script: Script, ttft_s: float = 0.0, tokens_per_s: float = 0.0, fail_after: int | None = None
+        self,
+        script: Script,
+        ttft_s: float = 0.0,
+        tokens_per_s: float = 0.0,
+        fail_after: int | None = None,
+        chunk_s: float = 0.0,
     ) -> None:
         if not callable(script) and not script:
             raise ValueError("the script is empty")
@@ -168,24 +174,29 @@ class ScriptedLLM:
         self._ttft_s = ttft_s
         self._gap_s = 1.0 / tokens_per_s if tokens_per_s > 0 else 0.0
         self._fail_after = fail_after
+        self._chunk_s = chunk_s
         self.requests: list[GenerationRequest] = []
         self.cancelled: list[GenerationRequest] = []  # closed by the caller before their end
         self.in_flight = 0
 
     async def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
-        answer = self._answer(len(self.requests), request)
+        # By length, not by content: a model goes on from whatever was said.
+        answer = self._answer(len(self.requests), request)[len(request.continuation) :]
         self.requests.append(request)
         pieces, finish_reason = _limited(answer, request)
         self.in_flight += 1
         complete = False
         try:
             await asyncio.sleep(self._ttft_s)
-            for number, piece in enumerate(pieces):
-                self._maybe_fail(number)
-                if number and self._gap_s:
-                    await asyncio.sleep(self._gap_s)
-                yield TextDelta(piece)
-            self._maybe_fail(len(pieces))
+            begun, sent = time.monotonic(), 0
+            while sent < len(pieces):
+                self._maybe_fail(sent)
+                if sent and self._gap_s:  # by the clock, so that a busy machine does not slow the script down
+                    await asyncio.sleep(begun + sent * self._gap_s + self._chunk_s - time.monotonic())
+                count = self._due(time.monotonic() - begun, sent, len(pieces))
+                yield TextDelta("".join(pieces[sent : sent + count]))
+                sent += count
+            self._maybe_fail(sent)
             complete = True  # a caller may close us after the end; that cancels nothing
             yield GenerationEnd(finish_reason, _input_tokens(request), len(pieces))
         except (GeneratorExit, asyncio.CancelledError):
@@ -202,19 +213,32 @@ class ScriptedLLM:
             return self._script
         return self._script[min(turn, len(self._script) - 1)]
 
+    def _due(self, elapsed_s: float, sent: int, pieces: int) -> int:
+        """How many pieces come next, together."""
+        if not self._chunk_s:
+            return 1
+        until = pieces if self._fail_after is None else min(pieces, self._fail_after)
+        due = int(elapsed_s / self._gap_s) + 1 if self._gap_s else until
+        return max(1, min(due, until) - sent)
+
     def _maybe_fail(self, pieces_sent: int) -> None:
         if self._fail_after is not None and pieces_sent >= self._fail_after:
             raise ScriptedError(f"failed after {pieces_sent} pieces, as scripted")
 
 
+def tokens_of(text: str) -> list[str]:
+    """Words with the blanks around them, and single Chinese characters; joined, they are the text."""
+    return _PIECES.findall(text)
+
+
 def _limited(answer: str, request: GenerationRequest) -> tuple[list[str], FinishReason]:
     """The pieces of the answer that the request's stop words and length allow."""
     ends = [at for word in request.stop if (at := answer.find(word)) >= 0]
-    pieces = _PIECES.findall(answer[: min(ends)] if ends else answer)
+    pieces = tokens_of(answer[: min(ends)] if ends else answer)
     if len(pieces) > request.max_output_tokens:
         return pieces[: request.max_output_tokens], "length"
     return pieces, "stop"
 
 
 def _input_tokens(request: GenerationRequest) -> int:
-    return sum(len(_PIECES.findall(message.content)) for message in request.messages)
+    return sum(len(tokens_of(message.content)) for message in request.messages)

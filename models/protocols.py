@@ -108,6 +108,7 @@ class GenerationRequest:
     request_id: str = ""
     tenant: str = ""  # whose question it is; decides which engines it may reach
     private: tuple[str, ...] = ()  # what in the messages is one customer's, as written: order numbers and the like
+    continuation: str = ""  # the beginning of the answer, said already: only what follows it is generated
 
 
 @dataclass(frozen=True, slots=True)

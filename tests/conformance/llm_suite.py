@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
 
@@ -44,3 +45,11 @@ class LLMSuite:
 
         first, second = await asyncio.gather(text(), text())
         assert first == second  # temperature 0 and the same seed
+
+    async def test_it_goes_on_from_what_was_said(self, llm: LLM) -> None:
+        async def text(max_output_tokens: int, continuation: str = "") -> str:
+            items = llm.generate(replace(request(max_output_tokens), continuation=continuation))
+            return "".join([item.text async for item in items if isinstance(item, TextDelta)])
+
+        said = await text(3)
+        assert said + await text(5, said) == await text(8)

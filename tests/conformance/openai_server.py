@@ -71,7 +71,9 @@ class OpenAIServer:
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
         said = [ChatMessage(message["role"], message["content"]) for message in body["messages"]]
-        request = GenerationRequest(tuple(said), body["max_tokens"], stop=tuple(body.get("stop", ())))
+        before = said.pop().content if body.get("continue_final_message") else ""
+        stop = tuple(body.get("stop", ()))
+        request = GenerationRequest(tuple(said), body["max_tokens"], stop=stop, continuation=before)
         yield ": a comment\n\n"
         yield _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         sent = 0

@@ -53,9 +53,15 @@ async def text(llm: LLM, asked: GenerationRequest) -> str:
 class TestOpenAIEngine(LLMSuite):
     @pytest.fixture(params=["plain", "redacted"])
     async def llm(self, request: pytest.FixtureRequest, server: OpenAIServer) -> AsyncIterator[LLM]:
-        engine = OpenAIEngine(server.tier(openai={"tenants": ("*",)}), API_KEY)
+        engine = OpenAIEngine(server.tier(openai={"tenants": ("*",), "continues": True}), API_KEY)
         yield engine if request.param == "plain" else RedactedLLM(engine)
         await engine.stop()
+
+
+async def test_a_provider_that_cannot_go_on_is_not_asked_to(engine: OpenAIEngine, server: OpenAIServer) -> None:
+    with pytest.raises(EngineRefusedError):
+        await text(engine, request(continuation="one two"))
+    assert server.bodies == []
 
 
 async def test_only_the_key_from_the_environment_is_sent(engine: OpenAIEngine, server: OpenAIServer) -> None:

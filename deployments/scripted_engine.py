@@ -1,0 +1,72 @@
+"""The replica of a tier without a model: a script at a set speed, behind the wire of `deployments/engine.py`.
+
+For tests and measurements of everything around a model: it starts at once, takes little memory, and hundreds of
+streams at a time. What it says depends on the prompt alone, so that an answer which two replicas have made together
+can be held against a whole one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from itertools import count, cycle
+from typing import Any
+
+from deployments.answering.grounding import split_sentences
+from deployments.settings import ScriptSettings
+from models.fakes import ScriptedLLM, tokens_of
+from models.protocols import ChatMessage, GenerationRequest
+
+_SOURCE = re.compile(r"<source[^>]*>\s*(.*?)\s*</source>", re.DOTALL)
+
+
+class ScriptedEngine:
+    def __init__(self, settings: ScriptSettings) -> None:
+        self._settings = settings
+        self._running = 0
+
+    async def generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """As `deployments.engine.TierServer.generate`."""
+        self._running += 1
+        try:
+            yield []
+            async for item in self._llm().generate(_request(request)):
+                yield [asdict(item)]
+        finally:
+            self._running -= 1
+
+    def running(self) -> tuple[int, int]:
+        """(process id, generations at work)."""
+        return os.getpid(), self._running
+
+    def _llm(self) -> ScriptedLLM:
+        script = self._settings
+        return ScriptedLLM(
+            lambda request: script_of(request, script.tokens),
+            ttft_s=script.first_token_ms / 1000,
+            tokens_per_s=script.tokens_per_s,
+            chunk_s=script.chunk_interval_ms / 1000,
+        )
+
+
+def script_of(request: GenerationRequest, tokens: int) -> str:
+    """The sentences of the sources in the prompt, numbered, round and round, `tokens` long; without sources those of
+    the last message. The numbers make every place in it different from every other."""
+    said = request.messages[-1].content
+    sentences = [sentence.strip() for source in _SOURCE.findall(said) or [said] for sentence in split_sentences(source)]
+    pieces: list[str] = []
+    for number, sentence in zip(count(1), cycle(sentences or ["…"])):
+        pieces += tokens_of(f"{number}. {sentence}\n")
+        if len(pieces) >= tokens:
+            break
+    return "".join(pieces[:tokens]).rstrip()
+
+
+def _request(body: dict[str, Any]) -> GenerationRequest:
+    messages = [ChatMessage(message["role"], message["content"]) for message in body["messages"]]
+    continuation = messages.pop().content if body.get("continue_final_message") else ""
+    return GenerationRequest(
+        tuple(messages), body["max_tokens"], stop=tuple(body.get("stop", ())), continuation=continuation
+    )
