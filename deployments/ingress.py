@@ -37,6 +37,7 @@ from deployments.settings import AppSettings
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
 from models.intent_versions import known_labels
+from models.protocols import Vectors
 
 log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
@@ -100,10 +101,14 @@ class IngressApp:
             settings,
             self._turns,
             metrics=lambda: self._metrics.text(self.status()),
+            embed=self._embed,
             lifespan=self._lifespan,
             new_id=lambda: secrets.token_hex(16),
             sends_request_id=False,
         )
+
+    async def _embed(self, text: str) -> Vectors:
+        return (await self._rooms.classifier.understand(text)).embedding
 
     def _load_rules(self) -> Rules:
         intents, tools = self._intents, self._rooms.tools

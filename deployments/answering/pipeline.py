@@ -879,8 +879,9 @@ def _as_path(path: str) -> Path:
 
 
 def _asker(request: ChatRequest) -> str:
-    """An opaque name for who asks: one conversation through one key."""
-    return hashlib.sha256(f"{request.principal.key_id}|{request.conversation_id}".encode()).hexdigest()[:16]
+    """An opaque name for who asks: one customer, or where none is named one conversation, through one key."""
+    name = f"customer|{request.end_user}" if request.end_user else request.conversation_id
+    return hashlib.sha256(f"{request.principal.key_id}|{name}".encode()).hexdigest()[:16]
 
 
 def _policy_version(settings: AppSettings, rules: Rules) -> str:

@@ -54,6 +54,7 @@ class ChatRequest:
     temperature: float = 0.0
     seed: int | None = None
     channel: str = "http"
+    end_user: str = ""  # the client's own name for its customer: tells two askers apart, and grants nothing
 
     @property
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -16,9 +17,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from deployments.answering.errors import InternalError, UnknownModelError
+from deployments.answering.errors import InternalError, RoomUnavailableError, UnknownModelError
 from deployments.answering.protocols import Turns
-from deployments.http import openai_wire, operations
+from deployments.http import embeddings, openai_wire, operations
 from deployments.http.answers import TurnResponse
 from deployments.http.errors import public_error
 from deployments.http.json_bytes import json_bytes
@@ -47,6 +48,7 @@ def build_http_app(
     turns: Turns,
     *,
     metrics: Callable[[], bytes] | None = None,
+    embed: embeddings.Embed | None = None,
     lifespan: Lifespan | None = None,
     new_id: Callable[[], str],
     now_s: Callable[[], float] = time.time,
@@ -56,7 +58,7 @@ def build_http_app(
 
     sends_request_id: False behind Ray Serve, which does that itself.
     """
-    endpoints = Endpoints(settings, turns, metrics=metrics, new_id=new_id, now_s=now_s)
+    endpoints = Endpoints(settings, turns, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s)
     offered = endpoints.operations()
     app = Starlette(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
@@ -80,12 +82,14 @@ class Endpoints:
         turns: Turns,
         *,
         metrics: Callable[[], bytes] | None,
+        embed: embeddings.Embed | None,
         new_id: Callable[[], str],
         now_s: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._turns = turns
         self._metrics = metrics
+        self._embed = embed
         self._new_id = new_id
         self._now_s = now_s
         self._started_s = int(now_s())
@@ -98,6 +102,7 @@ class Endpoints:
             Operation(
                 method="POST", path="/v1/chat/completions", endpoint=self.chat_completions, **operations.COMPLETIONS
             ),
+            Operation(method="POST", path="/v1/embeddings", endpoint=self.embeddings, **operations.EMBEDDINGS),
             Operation(method="GET", path="/v1/models", endpoint=self.models, **operations.MODELS),
             Operation(method="GET", path="/v1/models/{model_id:path}", endpoint=self.model, **operations.MODEL),
             Operation(method="GET", path="/healthz", endpoint=self.healthz, **operations.HEALTHZ),
@@ -125,12 +130,20 @@ class Endpoints:
             created_s=int(self._now_s()),
             model=body.model,
             include_usage=body.includes_usage,
+            stop=body.stop or (),
         )
-        ignored = sorted({message.role for message in body.messages} & {"system", "developer"})
-        headers = {"x-raydesk-ignored": ", ".join(ignored)} if ignored else {}
+        headers = {"x-raydesk-ignored": ", ".join(body.ignored)} if body.ignored else {}
         return TurnResponse(
             self._turns, chat_request, wire, stream=bool(body.stream), http=self._settings.http, headers=headers
         )
+
+    async def embeddings(self, request: Request) -> Response:
+        check_content_type(request.headers)
+        body = embeddings.parse(await request.body(), self._settings.http)
+        if self._embed is None:
+            raise RoomUnavailableError
+        vectors = await asyncio.gather(*(self._embed(text) for text in body.input))
+        return JsonResponse(embeddings.document(body, vectors))
 
     async def models(self, request: Request) -> Response:
         return JsonResponse({"object": "list", "data": self._model_cards()})

@@ -6,15 +6,18 @@ both are on the delta of one last, empty content chunk.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, assert_never
 
 from deployments.answering.protocols import TierStatus
 from deployments.answering.types import AnswerEvent, Citation, Cited, Delta, Done, Failed, Meta
 from deployments.http.answers import Answer
+from deployments.http.embeddings import ENCODER_MODEL
 from deployments.http.errors import failed_turn
 from deployments.http.schemas import ROUTED_MODEL
 from deployments.http.sse import frame
+from deployments.http.stop_cut import StopCut
 from models.protocols import FinishReason
 
 DONE = frame("[DONE]")
@@ -23,16 +26,20 @@ DONE = frame("[DONE]")
 class OpenAIWire:
     """One completion; keeps what the chunks of one stream share."""
 
-    def __init__(self, *, completion_id: str, created_s: int, model: str, include_usage: bool) -> None:
+    def __init__(
+        self, *, completion_id: str, created_s: int, model: str, include_usage: bool, stop: Sequence[str] = ()
+    ) -> None:
         self._head = {"id": completion_id, "created": created_s, "model": model}
         self._include_usage = include_usage
         self._meta: Meta | None = None
         self._citations: list[Citation] = []
+        self._stop = StopCut(stop)
 
     def frames(self, event: AnswerEvent) -> list[bytes]:
         match event:
             case Delta(text):
-                return [self._chunk({"content": text})]
+                shown = self._stop.push(text)
+                return [self._chunk({"content": shown})] if shown else []
             case Meta():
                 self._meta = event
                 return [self._chunk({"role": "assistant", "content": ""})]
@@ -47,7 +54,9 @@ class OpenAIWire:
                 assert_never(event)
 
     def _closing_frames(self, done: Done) -> list[bytes]:
-        frames = [
+        rest = self._stop.rest()
+        frames = [self._chunk({"content": rest})] if rest else []
+        frames += [
             self._chunk({"content": "", **_extras(self._citations, self._meta, done)}),
             self._chunk({}, _finish_reason(done.finish_reason)),
         ]
@@ -65,7 +74,12 @@ class OpenAIWire:
 
     def document(self, answer: Answer) -> dict[str, Any]:
         extras = _extras(list(answer.citations), answer.meta, answer.done)
-        message = {"role": "assistant", "content": answer.text, "refusal": None, **extras}
+        message = {
+            "role": "assistant",
+            "content": self._stop.push(answer.text) + self._stop.rest(),
+            "refusal": None,
+            **extras,
+        }
         finish_reason = _finish_reason(answer.done.finish_reason)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish_reason}
         return self._envelope("chat.completion") | {"choices": [choice], "usage": _usage(answer.done)}
@@ -94,8 +108,9 @@ def _usage(done: Done) -> dict[str, int]:
 
 
 def model_cards(tiers: tuple[TierStatus, ...], created_s: int) -> list[dict[str, Any]]:
-    """What `GET /v1/models` lists: the router first, then each tier that can be forced."""
+    """What `GET /v1/models` lists: the router first, the encoder, then each tier that can be forced."""
     cards = [_card(ROUTED_MODEL, created_s)]
+    cards.append(_card(ENCODER_MODEL, created_s))
     return cards + [
         _card(tier.model_id, created_s) | {"raydesk": {"tier": tier.name, "state": tier.state}} for tier in tiers
     ]

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployments.answering.errors import UnknownModelError
+from deployments.answering.errors import (
+    DeadlineExceededError,
+    OverloadedError,
+    RoomUnavailableError,
+    UnknownModelError,
+)
 from deployments.answering.types import Citation, Done, Failed, Meta
+from deployments.http.embeddings import EmbeddingList, EmbeddingsBody
 from deployments.http.native_wire import NativeAnswer
 from deployments.http.registry import TURN_ERRORS, EventStream, Parameter, Reply, Text
 from deployments.http.replies import (
@@ -96,6 +102,22 @@ header `x-raydesk-ignored`; what would change the reply's shape is refused.""",
         )
     ],
     "errors": (UnknownModelError, *TURN_ERRORS),
+}
+
+EMBEDDINGS: Words = {
+    "name": "createEmbedding",
+    "tag": "OpenAI-compatible",
+    "summary": "Vectors of texts",
+    "description": """\
+By the encoder that intents, cache and retrieval share: L2-normalised, so that a dot product is a cosine similarity.
+Texts are embedded as questions. Up to 32 texts at once.""",
+    "body": EmbeddingsBody,
+    "examples": {
+        "one text": {"model": "raydesk-encoder", "input": "Where is my parcel?"},
+        "several": {"model": "raydesk-encoder", "input": ["Where is my parcel?", "我的包裹在哪里？"]},
+    },
+    "replies": [Reply("One vector a text, in their order.", [EmbeddingList])],
+    "errors": (UnknownModelError, OverloadedError, RoomUnavailableError, DeadlineExceededError),
 }
 
 MODELS: Words = {

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
@@ -154,11 +163,16 @@ class NativeChat(_Body):
     language: Language | None = None
 
 
+class TextPart(_Body):
+    type: Literal["text"]
+    text: str
+
+
 class OpenAIMessage(_Body):
     """A message as OpenAI's clients send it, an answer of ours that is sent back included."""
 
     role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[Text, BeforeValidator(_text_of_parts)]
+    content: Annotated[Text, BeforeValidator(_text_of_parts, json_schema_input_type=str | list[TextPart])]
     name: str | None = None
     refusal: Absent = None
     annotations: Absent = None
@@ -174,8 +188,32 @@ class StreamOptions(_Body):
     include_obfuscation: bool | None = None  # never done here
 
 
+def _only(*allowed: Any) -> Any:
+    """A parameter that may be given with the values that change nothing, and is refused by name with any other."""
+
+    def check(value: Any) -> Any:
+        if value not in allowed:
+            raise PydanticCustomError("unsupported_parameter", "is not supported with this value")
+        return value
+
+    return Annotated[Any, AfterValidator(check), WithJsonSchema({"enum": list(allowed)})]
+
+
+Number = float | None  # of a parameter that is not heeded
+StopText = Annotated[Text, Field(min_length=1, max_length=256)]
+StopTexts = Annotated[list[StopText], Field(max_length=4)]
+
+
+def as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 class OpenAIChat(_Body):
-    """The body of `POST /v1/chat/completions`: what we honour. The rest is `NEUTRAL_VALUES`, or refused."""
+    """The body of `POST /v1/chat/completions`.
+
+    What only shades an answer is accepted, and named in `x-raydesk-ignored`; what would give the reply another shape
+    (several choices, JSON, tool calls, audio) is refused.
+    """
 
     model: str
     messages: Annotated[list[OpenAIMessage], FailFast()]
@@ -183,11 +221,43 @@ class OpenAIChat(_Body):
     max_completion_tokens: Annotated[int, Field(ge=1, le=MAX_INT64)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=-MAX_INT64, le=MAX_INT64)] | None = None
+    stop: Annotated[StopTexts | None, BeforeValidator(as_list, json_schema_input_type=StopText | StopTexts | None)] = (
+        None
+    )
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    user: str | None = None  # identity comes from the key alone
-    safety_identifier: str | None = None
+    user: Annotated[str, Field(max_length=512)] | None = None  # which of the client's customers; grants nothing
+    safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     metadata: dict[str, str] | None = None
+    # refused with any other value
+    audio: _only(None) = None  # type: ignore[valid-type]
+    function_call: _only(None, "none", "auto") = None  # type: ignore[valid-type]
+    logprobs: _only(None, False) = None  # type: ignore[valid-type]
+    modalities: _only(None, ["text"]) = None  # type: ignore[valid-type]
+    n: _only(None, 1) = None  # type: ignore[valid-type]
+    response_format: _only(None, {"type": "text"}) = None  # type: ignore[valid-type]
+    tool_choice: _only(None, "none", "auto") = None  # type: ignore[valid-type]
+    top_logprobs: _only(None, 0) = None  # type: ignore[valid-type]
+    # not heeded
+    frequency_penalty: Number = None
+    functions: list[dict[str, Any]] | None = None
+    ignore_eos: bool | None = None
+    logit_bias: dict[str, Any] | None = None
+    min_p: Number = None
+    min_tokens: Number = None
+    parallel_tool_calls: bool | None = None
+    prediction: dict[str, Any] | None = None
+    presence_penalty: Number = None
+    prompt_cache_key: str | None = None
+    reasoning_effort: str | None = None
+    repetition_penalty: Number = None
+    service_tier: str | None = None
+    store: bool | None = None
+    tools: list[dict[str, Any]] | None = None
+    top_k: Number = None
+    top_p: Number = None
+    verbosity: str | None = None
+    web_search_options: dict[str, Any] | None = None
 
     @property
     def max_output_tokens(self) -> int | None:
@@ -197,32 +267,37 @@ class OpenAIChat(_Body):
     def includes_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
 
+    @property
+    def ignored(self) -> list[str]:
+        """Roles and parameters of this body that are not heeded, sorted."""
+        roles = {message.role for message in self.messages} & {"system", "developer"}
+        given = {name for name in NOT_HEEDED & self.model_fields_set if getattr(self, name) not in NEUTRAL[name]}
+        return sorted(roles | given)
 
-# OpenAI's other parameters: accepted with the values that change nothing, refused by name with any other.
-NEUTRAL_VALUES: dict[str, tuple[Any, ...]] = {
-    "audio": (None,),
+
+# What is not heeded, and the values with which that is no loss.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "frequency_penalty": (None, 0),
-    "function_call": (None, "none", "auto"),
     "functions": (None, []),
+    "ignore_eos": (None, False),
     "logit_bias": (None, {}),
-    "logprobs": (None, False),
-    "modalities": (None, ["text"]),
-    "n": (None, 1),
+    "min_p": (None, 0),
+    "min_tokens": (None, 0),
     "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "presence_penalty": (None, 0),
+    "prompt_cache_key": (None,),
     "reasoning_effort": (None,),
-    "response_format": (None, {"type": "text"}),
+    "repetition_penalty": (None, 1),
     "service_tier": (None, "auto", "default"),
-    "stop": (None, []),
     "store": (None, False),
-    "tool_choice": (None, "none", "auto"),
     "tools": (None, []),
-    "top_logprobs": (None, 0),
+    "top_k": (None, -1, 0),
     "top_p": (None, 1),
     "verbosity": (None,),
     "web_search_options": (None,),
 }
+NOT_HEEDED = NEUTRAL.keys()
 
 
 def parse_native(body: bytes) -> NativeChat:
@@ -230,14 +305,12 @@ def parse_native(body: bytes) -> NativeChat:
 
 
 def parse_openai(body: bytes) -> OpenAIChat:
-    values = parse_json(body)
-    for name in values.keys() & NEUTRAL_VALUES.keys():
-        if values[name] not in NEUTRAL_VALUES[name]:
-            raise BadRequestError(
-                f"The parameter '{name}' is not supported with this value.", param=name, code="unsupported_parameter"
-            )
-        del values[name]
-    return _validated(OpenAIChat, values)
+    return _validated(OpenAIChat, parse_json(body))
+
+
+def parse_body(cls: type[Body], body: bytes) -> Body:
+    """The body as `cls`. Raises `BadRequestError`."""
+    return _validated(cls, parse_json(body))
 
 
 def _validated(cls: type[Body], values: dict[str, Any]) -> Body:
@@ -324,6 +397,7 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         max_output_tokens=body.max_output_tokens,
         temperature=body.temperature or 0.0,
         seed=body.seed,
+        end_user=body.safety_identifier or body.user or "",
         channel="openai",
     )
 

@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from deployments.http.app import build_http_app
 from deployments.settings import AppSettings
-from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
+from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, embed, settings
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def make_client(turns: ScriptedTurns) -> Iterator[ClientMaker]:
             app_settings or settings(),
             turns,
             metrics=lambda: b"turns_total 1\n",
+            embed=embed,
             new_id=counting_ids(),
             now_s=lambda: 1e9,
         )

@@ -24,6 +24,8 @@ from deployments.answering.types import (
     Meta,
 )
 from deployments.settings import AppSettings
+from models.fakes import HashEmbedder
+from models.protocols import Vectors
 
 READY = AppStatus(
     rooms={"intent_classifier": "ready", "retriever": "ready"},
@@ -131,6 +133,10 @@ def settings(**branches: Any) -> AppSettings:
         {"name": "large", "model_id": "org/big-7b", "model_source": "x"},
     )
     return AppSettings(**({"tiers": tiers} | branches))
+
+
+async def embed(text: str) -> Vectors:
+    return HashEmbedder(8).embed_queries([text])[0]
 
 
 def counting_ids() -> Callable[[], str]:

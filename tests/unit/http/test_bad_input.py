@@ -13,7 +13,7 @@ from tests.unit.http.scripted_turns import ScriptedTurns
 
 pytestmark = pytest.mark.unit
 
-NATIVE, OPENAI = "/v1/chat", "/v1/chat/completions"
+NATIVE, OPENAI, EMBEDDINGS = "/v1/chat", "/v1/chat/completions", "/v1/embeddings"
 USER = {"role": "user", "content": "Where is my order?"}
 JSON = {"content-type": "application/json"}
 
@@ -24,6 +24,10 @@ def native(**fields: Any) -> bytes:
 
 def openai(**fields: Any) -> bytes:
     return json.dumps({"model": "raydesk", "messages": [USER], **fields}).encode()
+
+
+def embeddings(texts: Any, **fields: Any) -> bytes:
+    return json.dumps({"model": "raydesk-encoder", "input": texts, **fields}).encode()
 
 
 def message(role: Any, content: Any, **more: Any) -> list[Any]:
@@ -109,10 +113,11 @@ CASES = [
     Case("only system", openai(messages=message("system", "Obey")), param="messages", path=OPENAI),
     Case("role tool", openai(messages=message("tool", "x")), param="messages[0].role", path=OPENAI),
     Case("n", openai(n=2), code="unsupported_parameter", param="n", path=OPENAI),
-    Case("tools", openai(tools=[{"type": "function"}]), code="unsupported_parameter", param="tools", path=OPENAI),
+    Case("tool choice", openai(tool_choice="required"), code="unsupported_parameter", param="tool_choice", path=OPENAI),
     Case("logprobs", openai(logprobs=True), code="unsupported_parameter", param="logprobs", path=OPENAI),
-    Case("top_p", openai(top_p=0.5), code="unsupported_parameter", param="top_p", path=OPENAI),
-    Case("stop", openai(stop=["x"]), code="unsupported_parameter", param="stop", path=OPENAI),
+    Case("top_p a string", openai(top_p="much"), param="top_p", path=OPENAI),
+    Case("stop empty", openai(stop=[""]), param="stop[0]", path=OPENAI),
+    Case("stops too many", openai(stop=list("abcde")), param="stop", path=OPENAI),
     Case(
         "response format",
         openai(response_format={"type": "json_object"}),
@@ -165,6 +170,12 @@ CASES = [
     Case("metadata not strings", openai(metadata={"collection": 1}), param="metadata.collection", path=OPENAI),
     Case("metadata bad collection", openai(metadata={"collection": "a/b"}), param="metadata.collection", path=OPENAI),
     Case("stream option unknown", openai(stream_options={"x": 1}), param="stream_options.x", path=OPENAI),
+    # embeddings
+    Case("no input", b'{"model": "raydesk-encoder"}', param="input", path=EMBEDDINGS),
+    Case("nothing to embed", embeddings([]), param="input", path=EMBEDDINGS),
+    Case("blank to embed", embeddings(["a", " "]), param="input[1]", path=EMBEDDINGS),
+    Case("tokens to embed", embeddings([1, 2]), param="input[0]", path=EMBEDDINGS),
+    Case("another encoder", embeddings("a", model="ada"), 404, "unknown_model", path=EMBEDDINGS),
     Case("lone surrogate model", openai(model="\ud800"), code="invalid_json", param="model", path=OPENAI),
 ]
 

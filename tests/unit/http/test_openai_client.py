@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
+import numpy as np
 import openai
 import pytest
 from starlette.testclient import TestClient
@@ -14,7 +16,7 @@ from starlette.testclient import TestClient
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Delta, Done
 from deployments.http.app import build_http_app
-from tests.unit.http.scripted_turns import ScriptedTurns, counting_ids, failed, meta, settings
+from tests.unit.http.scripted_turns import ScriptedTurns, counting_ids, embed, failed, meta, settings
 
 pytestmark = pytest.mark.unit
 
@@ -25,7 +27,7 @@ TEXT = "Within 30 days.\u2028 是"
 
 @pytest.fixture
 async def stock(turns: ScriptedTurns) -> AsyncIterator[openai.AsyncOpenAI]:
-    app = build_http_app(settings(auth={"keys": [KEY]}), turns, new_id=counting_ids(), now_s=lambda: 1e9)
+    app = build_http_app(settings(auth={"keys": [KEY]}), turns, embed=embed, new_id=counting_ids(), now_s=lambda: 1e9)
     http_client = httpx2.AsyncClient(transport=httpx2.ASGITransport(app))
     async with openai.AsyncOpenAI(
         base_url="http://127.0.0.1:8000/v1",
@@ -78,7 +80,41 @@ async def test_parameters_reach_the_turn(stock: openai.AsyncOpenAI, turns: Scrip
     request = turns.requests[0]
     assert (request.model, request.max_output_tokens, request.temperature, request.seed) == ("large", 7, 0.5, 3)
     assert (request.collection, request.conversation_id, request.channel) == ("rho-bank", "c-1", "openai")
-    assert request.principal.tenant == "shop"  # not "somebody"
+    assert (request.principal.tenant, request.end_user) == ("shop", "somebody")
+
+
+async def test_what_only_shades_an_answer_is_named_and_not_heeded(stock: openai.AsyncOpenAI) -> None:
+    tool: Any = {"type": "function", "function": {"name": "refund", "parameters": {}}}
+    raw = await stock.chat.completions.with_raw_response.create(
+        model="raydesk", messages=ASK, top_p=0.5, presence_penalty=0, tools=[tool], tool_choice="auto"
+    )
+    assert raw.headers["x-raydesk-ignored"] == "tools, top_p"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("stop", "text"), [("30", "Within "), (["days", "n 3"], "Withi"), (["never"], TEXT)])
+async def test_an_answer_ends_before_a_stop_text(
+    stop: Any, text: str, stream: bool, stock: openai.AsyncOpenAI, turns: ScriptedTurns
+) -> None:
+    came = await stock.chat.completions.create(model="raydesk", messages=ASK, stop=stop, stream=stream)
+    if stream:
+        chunks = [chunk.choices[0].delta.content or "" async for chunk in came]
+        assert "".join(chunks) == text
+    else:
+        assert came.choices[0].message.content == text
+
+
+@pytest.mark.parametrize("encoding", ["float", "base64", openai.omit])
+async def test_embeddings(encoding: Any, stock: openai.AsyncOpenAI) -> None:
+    texts = ["Where is it?", "在哪里？"]
+    found = await stock.embeddings.create(model="raydesk-encoder", input=texts, encoding_format=encoding)
+    for one, text in zip(found.data, texts, strict=True):
+        numbers: Any = one.embedding
+        if encoding == "base64":
+            numbers = np.frombuffer(base64.b64decode(numbers), "<f4")
+        np.testing.assert_allclose(numbers, await embed(text), rtol=1e-6)
+    with pytest.raises(openai.BadRequestError):
+        await stock.embeddings.create(model="raydesk-encoder", input="x", dimensions=9)
 
 
 async def test_system_messages_are_dropped_and_that_is_said(stock: openai.AsyncOpenAI, turns: ScriptedTurns) -> None:
@@ -144,7 +180,13 @@ async def test_finish_reasons(ours: Any, theirs: str, stock: openai.AsyncOpenAI,
 
 
 async def test_models(stock: openai.AsyncOpenAI) -> None:
-    assert [model.id async for model in stock.models.list()] == ["raydesk", "smollm2-135m", "org/big-7b"]
+    names = [model.id async for model in stock.models.list()]
+    assert names == [
+        "raydesk",
+        "raydesk-encoder",
+        "smollm2-135m",
+        "org/big-7b",
+    ]
     assert (await stock.models.retrieve("org/big-7b")).owned_by == "raydesk"
     with pytest.raises(openai.NotFoundError):
         await stock.models.retrieve("gpt-4o")
