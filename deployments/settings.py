@@ -391,6 +391,23 @@ class TierSettings(Branch):
         return self.openai is None or self.openai.may_use(tenant)
 
 
+class AnswerSettings(Branch):
+    """What is sent of what a model writes."""
+
+    link_hosts: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)+$")], ...] = Field(
+        (),
+        description="Hosts, with all below them, that a written or quoted answer may link to, besides those that its "
+        "evidence came from; links and images of all others are taken out.",
+    )
+    chunk_interval_ms: float = Field(
+        30.0,
+        ge=0,
+        le=1000,
+        description="Least pause between two pieces of a stream, ms: the first goes at once, what comes faster is put "
+        "together; 0: every token by itself.",
+    )
+
+
 class TurnLogSettings(Branch):
     """Where turns are written."""
 
@@ -452,6 +469,7 @@ class AppSettings(BaseSettings):
     tiers: tuple[TierSettings, ...] = Field(
         (), description="Language models, smallest first; none: only curated answers and passages."
     )
+    answers: AnswerSettings = AnswerSettings()
     turn_log: TurnLogSettings = TurnLogSettings()
     rewriting: RewritingSettings = RewritingSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
@@ -482,8 +500,13 @@ class AppSettings(BaseSettings):
         apart = {"placement", "replicas"}
         tiers = {"engine_kwargs", "env", "replicas"}
         return self.model_dump_json(
-            include={"encoder", "intents", "retriever", "tiers", "rewriting"},
-            exclude={"intents": apart, "retriever": apart, "tiers": {"__all__": tiers}},
+            include={"encoder", "intents", "retriever", "tiers", "rewriting", "answers"},
+            exclude={
+                "intents": apart,
+                "retriever": apart,
+                "tiers": {"__all__": tiers},
+                "answers": {"chunk_interval_ms"},
+            },
         )
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ _MOST_REPEATS = 3  # of one word in a sentence: a very small model can go round 
 QUOTE_CHARS = 280  # shown with a citation
 # Behind a full stop there has to be a space, or "4.90" would end a sentence.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*|\s*\n\s*")
+_IS_ENDED = re.compile(r"[.!?]\s+$|[。！？]\s*$|\n\s*$")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
@@ -74,21 +75,59 @@ def says_something(sentence: str) -> bool:
     return bool(words(sentence))
 
 
+class Grounder:
+    """The sources of an answer while it is written: each citation once a sentence that needs it has ended."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._cited: set[int] = set()  # positions of chunks
+        self._waiting = ""
+        self._is_supported = True
+
+    @property
+    def has_source(self) -> bool:
+        return bool(self._cited)
+
+    @property
+    def is_grounded(self) -> bool:
+        """Every sentence with content so far is supported."""
+        return bool(self._cited) and self._is_supported
+
+    def feed(self, piece: str) -> list[Citation]:
+        sentences, self._waiting = _ended(self._waiting + piece)
+        return [citation for sentence in sentences if (citation := self._source_of(sentence))]
+
+    def rest(self) -> list[Citation]:
+        text, self._waiting = self._waiting, ""
+        return [citation for sentence in split_sentences(text) if (citation := self._source_of(sentence))]
+
+    def _source_of(self, sentence: str) -> Citation | None:
+        """None where it was cited before, too."""
+        if not says_something(sentence):
+            return None
+        found = self._sources.support(sentence)
+        if found is None:
+            self._is_supported = False
+        if found is None or found[0] in self._cited:
+            return None
+        position, share = found
+        self._cited.add(position)
+        return cite(self._sources.chunks[position].chunk, len(self._cited), share)
+
+
+def _ended(text: str) -> tuple[list[str], str]:
+    """Sentences that nothing can be added to, and what may go on."""
+    sentences = split_sentences(text)
+    if sentences and not _IS_ENDED.search(sentences[-1]):
+        return sentences[:-1], sentences[-1]
+    return sentences, ""
+
+
 def ground(answer: str, sources: Sources) -> Grounding:
     """The sources of a generated answer, in the order in which its sentences need them."""
-    support: dict[int, float] = {}
-    unsupported = False
-    for sentence in filter(says_something, split_sentences(answer)):
-        found = sources.support(sentence)
-        if found is None:
-            unsupported = True
-        else:
-            support[found[0]] = max(support.get(found[0], 0.0), found[1])
-    citations = tuple(
-        cite(sources.chunks[position].chunk, index, share)
-        for index, (position, share) in enumerate(support.items(), start=1)
-    )
-    return Grounding(citations, bool(citations) and not unsupported)
+    grounder = Grounder(sources)
+    citations = (*grounder.feed(answer), *grounder.rest())
+    return Grounding(citations, grounder.is_grounded)
 
 
 async def supported(

@@ -21,6 +21,10 @@ QUOTED: dict[Language, str] = {
     "en": "This is what our help centre says:\n\n",
     "zh": "以下内容摘自我们的帮助中心：\n\n",
 }
+UNSUPPORTED: dict[Language, str] = {  # behind a written answer of which no source says a word
+    "en": "Our help centre does not confirm this, so please do not rely on it. A colleague can tell you for certain.",
+    "zh": "以上内容未在帮助中心找到依据，仅供参考，请以人工客服的答复为准。",
+}
 NOTHING_ASKED: dict[TurnKind, dict[Language, str]] = {  # to turns that ask nothing; each fits all turns of its kind
     "small_talk": {
         "en": "I am the automated assistant of this help centre, here whenever you have a question.",

@@ -22,13 +22,15 @@ import structlog
 from deployments.answering import curated
 from deployments.answering.admission import why_not_cached
 from deployments.answering.choices import numbered
+from deployments.answering.coalescing import coalesced
 from deployments.answering.conversation import Conversation
 from deployments.answering.customer_flow import CustomerFlow
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
 from deployments.answering.evidence import agrees, bound_of_pair, bound_of_passages, end_of_validity_s
 from deployments.answering.flight import Flights
 from deployments.answering.flows import Move, Question, Saying, Searching
-from deployments.answering.grounding import Sources, cite, excerpt, ground, supported
+from deployments.answering.grounding import Grounder, Sources, cite, excerpt, supported
+from deployments.answering.links import LinkFilter, filtered, host_of, without_links
 from deployments.answering.phrases import (
     ABSTAIN,
     ASK_FOR_A_PERSON,
@@ -37,6 +39,7 @@ from deployments.answering.phrases import (
     HANDED_OVER,
     NOTHING_ASKED,
     QUOTED,
+    UNSUPPORTED,
 )
 from deployments.answering.private import private_values
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
@@ -579,7 +582,7 @@ class Turn:
         """Instead of a written answer the best passage itself, word for word."""
         chunk = found.chunk
         begin = self._begin("passage", f"the best passage, quoted: {why}")
-        text = chunk.answer or excerpt(chunk.text, PASSAGE_CHARS)
+        text = filtered(chunk.answer or excerpt(chunk.text, PASSAGE_CHARS), self._hosts([found]))
         delta = self._delta(f"{QUOTED[self._query.language]}{text}")
         cited = self._cited(cite(chunk))
         return [begin, delta, cited, self._done(GenerationEnd("stop", 0, 0), grounded=True)]
@@ -605,18 +608,25 @@ class Turn:
                     yield event
                 return
             yield self._begin(tier.settings.name, f"{len(evidence)} sources for the {tier.settings.name} model")
-            end = GenerationEnd("stop", 0, 0)
+            end, grounder = GenerationEnd("stop", 0, 0), Grounder(sources)
             item: TextDelta | GenerationEnd | None = first
             while item is not None:
                 if isinstance(item, GenerationEnd):
                     end = item
                 else:
                     yield self._delta(item.text)
+                    for citation in grounder.feed(item.text):
+                        yield self._cited(citation)
                 item = await anext(items, None)
-        grounding = ground(self._record.answer, sources)
-        for citation in grounding.citations:
+        for citation in grounder.rest():
             yield self._cited(citation)
-        done = self._done(end, grounded=grounding.is_grounded)
+        is_own_word = grounder.has_source or self._request.model is not None
+        if not is_own_word:  # it cannot be taken back: the customer is told, and offered a person
+            yield self._delta(f"\n\n{UNSUPPORTED[self._query.language]}")
+        done = self._done(end, grounded=grounder.is_grounded)
+        if not is_own_word:
+            label, message = ASK_FOR_A_PERSON[self._query.language]
+            done = replace(done, buttons=(Button(label, message),))
         bound = bound_of_passages(evidence, self._query.search_text, self._query.language)
         await self._keep(understanding, evidence, bound)
         yield done
@@ -628,7 +638,9 @@ class Turn:
 
         A caller who names a model is given that model's own words.
         """
-        generated = _as_generator(tier.generate(self._generation(tier, evidence)))
+        interval_s = self._p.settings.answers.chunk_interval_ms / 1000
+        said = coalesced(_as_generator(tier.generate(self._generation(tier, evidence))), interval_s)
+        generated = without_links(said, LinkFilter(self._hosts(sources.chunks)))
         if not tier.settings.supported_only or self._request.model is not None:
             return generated
 
@@ -637,6 +649,11 @@ class Turn:
             self._record.degraded.append(f"{tier.settings.name}:unsupported")
 
         return supported(generated, sources, note)
+
+    def _hosts(self, evidence: Sequence[RetrievedChunk]) -> set[str]:
+        """Hosts that an answer may link to: the company's, and those that its evidence came from."""
+        own = {host for found in evidence if (host := host_of(found.chunk.url)) is not None}
+        return own | set(self._p.settings.answers.link_hosts)
 
     def _generation(self, tier: Tier, evidence: list[RetrievedChunk]) -> GenerationRequest:
         request, limits = self._request, tier.settings
