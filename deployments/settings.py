@@ -66,6 +66,23 @@ class TierReplicaSettings(ReplicaSettings):
     )
 
 
+class SocketSettings(Branch):
+    """One WebSocket."""
+
+    max_message_bytes: int = Field(
+        65_536, ge=1024, le=16_777_216, description="Largest message, bytes; a larger one closes the socket (1009)."
+    )
+    messages_per_s: float = Field(
+        20.0, gt=0, description="Messages a second, on average; more close the socket (1008). Twice as many at once."
+    )
+    max_turns: int = Field(8, ge=1, description="Turns at work at once.")
+    ping_s: float = Field(
+        10.0,
+        gt=0,
+        description="Pause between pings, seconds; a peer that is silent for 2.2 times as long is given up.",
+    )
+
+
 class HttpSettings(Branch):
     """The door."""
 
@@ -83,6 +100,7 @@ class HttpSettings(Branch):
     heartbeat_s: float = Field(5.0, gt=0, description="Pause between keep-alive comments on an idle stream, seconds.")
     event_buffer: int = Field(256, ge=1, description="Events that wait for a slow reader before the turn pauses.")
     send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
+    socket: SocketSettings = Field(SocketSettings(), description="WebSockets.")
     replicas: ReplicaSettings = Field(
         ReplicaSettings(num_cpus=0.5, max_ongoing_requests=1024), description="Replicas of the ingress."
     )

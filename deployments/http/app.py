@@ -16,11 +16,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket
 
-from deployments.answering.errors import InternalError, RoomUnavailableError, UnknownModelError
+from deployments.answering.errors import InternalError, RoomUnavailableError, UnknownModelError, UpgradeRequiredError
 from deployments.answering.protocols import Turns
 from deployments.http import embeddings, openai_wire, operations
 from deployments.http.answers import TurnResponse
+from deployments.http.auth import Authenticator
 from deployments.http.errors import public_error
 from deployments.http.json_bytes import json_bytes
 from deployments.http.middleware import STATIC_PREFIX, Door, JsonResponse, RequestId, error_response, request_id_of
@@ -35,6 +37,7 @@ from deployments.http.schemas import (
     parse_native,
     parse_openai,
 )
+from deployments.http.socket import Socket
 from deployments.settings import AppSettings
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -88,6 +91,7 @@ class Endpoints:
     ) -> None:
         self._settings = settings
         self._turns = turns
+        self._authenticator = Authenticator(settings)
         self._metrics = metrics
         self._embed = embed
         self._new_id = new_id
@@ -99,6 +103,7 @@ class Endpoints:
         """All that is offered, in the order of the documentation."""
         found = [
             Operation(method="POST", path="/v1/chat", endpoint=self.chat, **operations.CHAT),
+            Operation(method="GET", path="/v1/ws", endpoint=self.not_upgraded, socket=self.socket, **operations.SOCKET),
             Operation(
                 method="POST", path="/v1/chat/completions", endpoint=self.chat_completions, **operations.COMPLETIONS
             ),
@@ -120,6 +125,12 @@ class Endpoints:
         body = parse_native(await request.body())
         chat_request = native_request(body, self._caller(request), self._settings)
         return TurnResponse(self._turns, chat_request, NativeWire(), stream=body.stream, http=self._settings.http)
+
+    async def socket(self, socket: WebSocket) -> None:
+        await Socket(socket, self._turns, self._settings, self._authenticator, self._new_id).run()
+
+    async def not_upgraded(self, request: Request) -> Response:
+        raise UpgradeRequiredError
 
     async def chat_completions(self, request: Request) -> Response:
         check_content_type(request.headers)

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.answering.errors import HeadersTooLargeError, PayloadTooLargeError
+from deployments.answering.errors import HeadersTooLargeError, PayloadTooLargeError, RaydeskError
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -71,11 +71,14 @@ class RequestId:
         self._sends_id = sends_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_id = self._request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        if scope["type"] == "websocket":
+            await self._socket(scope, receive, send)
+            return
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -101,6 +104,12 @@ class RequestId:
             if started:  # too late for a status: the server breaks the connection off, as it must
                 raise
             await error_response(answer, request_id)(scope, receive, send_with_headers)
+
+    async def _socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except RaydeskError as error:  # the door's, before anything was accepted
+            await send({"type": "websocket.close", "code": 1008, "reason": error.code})
 
     def _request_id(self, scope: Scope) -> str:
         wished = Headers(scope=scope).get("x-request-id", "")
@@ -132,7 +141,7 @@ class Door:
         self._max_body_bytes = settings.http.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         scope["headers"] = [item for item in scope["headers"] if item[0].lower() not in STRIPPED_HEADERS]
@@ -140,6 +149,9 @@ class Door:
         headers = Headers(scope=scope)
         if self._is_loopback:
             check_loopback_request(headers)
+        if scope["type"] == "websocket":  # it has other ways of saying who it is, and other limits: `socket.py`
+            await self._app(scope, receive, send)
+            return
         if scope["path"] not in self._public_paths and not scope["path"].startswith(STATIC_PREFIX):
             scope["state"]["principal"] = self._authenticator.principal(headers)
         self._check_announced_length(headers)

@@ -9,6 +9,7 @@ from deployments.answering.errors import (
     OverloadedError,
     RoomUnavailableError,
     UnknownModelError,
+    UpgradeRequiredError,
 )
 from deployments.answering.types import Citation, Done, Failed, Meta
 from deployments.http.embeddings import EmbeddingList, EmbeddingsBody
@@ -73,6 +74,27 @@ next question.""",
     },
     "replies": [Reply("The answer.", [EventStream(NATIVE_EVENTS, _NATIVE_STREAM), NativeAnswer])],
     "errors": TURN_ERRORS,
+}
+
+SOCKET: Words = {
+    "name": "openSocket",
+    "tag": "Chat",
+    "summary": "Several turns over one WebSocket",
+    "description": """\
+Every message is a JSON object. Sent to the desk:
+
+`{"type": "ask", "id": "q1", "messages": […], "conversation_id": …}` asks: an id of the client's own, and the fields of
+`POST /v1/chat` but `stream`. `{"type": "cancel", "id": "q1"}` stops a turn. `{"type": "auth", "key": …}` says who asks,
+before anything is asked. `{"type": "pong"}` answers a ping.
+
+Sent by the desk, each as `{"id": …, "event": …, "data": …}`: `ready` (once the desk knows who asks), the events of the
+turns as in the stream of `POST /v1/chat`, `cancelled`, `error` also for a message that is not valid, and `ping`.
+Whoever sends nothing for 2.2 times the ping's pause (`ready` says it) is given up (1001), so answer it.
+
+A key comes in the header, in `auth`, or for browsers as a subprotocol `raydesk.key.` followed by the key in base64url,
+beside `raydesk`. Closed with 1008: a wrong key, or too many messages a second; with 1009: one that is too long.""",
+    "replies": [Reply("The connection is a WebSocket now.", status=101)],
+    "errors": (UpgradeRequiredError,),
 }
 
 COMPLETIONS: Words = {

@@ -301,19 +301,20 @@ NOT_HEEDED = NEUTRAL.keys()
 
 
 def parse_native(body: bytes) -> NativeChat:
-    return _validated(NativeChat, parse_json(body))
+    return validated(NativeChat, parse_json(body))
 
 
 def parse_openai(body: bytes) -> OpenAIChat:
-    return _validated(OpenAIChat, parse_json(body))
+    return validated(OpenAIChat, parse_json(body))
 
 
 def parse_body(cls: type[Body], body: bytes) -> Body:
     """The body as `cls`. Raises `BadRequestError`."""
-    return _validated(cls, parse_json(body))
+    return validated(cls, parse_json(body))
 
 
-def _validated(cls: type[Body], values: dict[str, Any]) -> Body:
+def validated(cls: type[Body], values: dict[str, Any]) -> Body:
+    """Raises a `BadRequestError` that names the first field at fault."""
     try:
         return cls.model_validate(values)
     except ValidationError as error:
@@ -376,7 +377,7 @@ class _Metadata(_Body):
 def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> ChatRequest:
     """System and developer messages are dropped: their authors are customers too."""
     try:
-        metadata = _validated(_Metadata, dict(body.metadata or {}))
+        metadata = validated(_Metadata, dict(body.metadata or {}))
     except BadRequestError as error:
         raise BadRequestError(error.message, param=f"metadata.{error.param}") from error
     messages = tuple(
