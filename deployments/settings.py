@@ -434,9 +434,11 @@ class TurnLogSettings(Branch):
         description="chdb:///folder (embedded) or clickhouse://user:password@host:port/database.",
     )
     flush_interval_s: float = Field(
-        0.5, gt=0, description="Longest wait of a finished turn before it is sent to the log, seconds."
+        1.0, gt=0, description="Longest wait of a finished turn before it is sent to the log, seconds."
     )
-    max_batch: int = Field(500, ge=1, description="Turns per insert.")
+    max_batch: int = Field(
+        5000, ge=1, description="Turns per insert, at most: an insert of many costs little more than one of few."
+    )
     queue_size: int = Field(
         10_000,
         ge=1,
