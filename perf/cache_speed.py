@@ -38,22 +38,52 @@ from perf.provenance import ROOT, provenance
 
 _TIMEOUT_S = 30.0
 _UP_TIMEOUT_S = 240.0
+# Courtesies before and behind a question that change nothing about it. A wording that was accepted once is an exact hit
+# from then on, so every one is sent once: there are enough of them for some ten windows.
+_GREETINGS = {
+    "en": ("", "Hi, ", "Hello, ", "Hi there, ", "Good morning, ", "Good afternoon, ", "Good evening, ", "Hey, "),
+    "zh": ("", "你好，", "您好，", "早上好，", "下午好，", "晚上好，", "客服你好，", "亲，"),
+}
 _OPENINGS = {
     "en": (
         "",
-        "Hi, ",
-        "Hello, ",
-        "Excuse me, ",
-        "Sorry to bother you, ",
-        "Quick question: ",
-        "Hi there, ",
-        "Good morning, ",
+        "quick question: ",
+        "excuse me, ",
+        "sorry to bother you, ",
+        "just wondering, ",
+        "please tell me, ",
+        "I would like to know, ",
+        "can you help me? ",
+        "I have a question: ",
+        "could you tell me, ",
     ),
-    "zh": ("", "你好，", "您好，", "请问", "请问一下，", "麻烦问一下，", "想问一下，", "不好意思，请问"),
+    "zh": (
+        "",
+        "请问",
+        "请问一下，",
+        "麻烦问一下，",
+        "想问一下，",
+        "不好意思，请问",
+        "打扰一下，",
+        "我想知道，",
+        "咨询一下，",
+        "请教一下，",
+    ),
 }
 _CLOSINGS = {
-    "en": ("", " Thanks", " Thank you", " Thanks in advance", " Thank you very much", " please", " Cheers"),
-    "zh": ("", "谢谢", "，谢谢", "，多谢", "，麻烦了", "呀", "呢"),
+    "en": (
+        "",
+        " Thanks",
+        " Thank you",
+        " Thanks in advance",
+        " Thank you very much",
+        " please",
+        " Cheers",
+        " Thanks a lot",
+        " Many thanks",
+        " thx",
+    ),
+    "zh": ("", "谢谢", "，谢谢", "，多谢", "，麻烦了", "呀", "呢", "，感谢", "，谢谢您", "，非常感谢"),
 }
 
 
@@ -83,15 +113,14 @@ def body(question: str) -> bytes:
 
 def reworded(questions: Sequence[str]) -> Iterator[str]:
     """Each question in each pair of courtesies, once, the questions in turn; the bare one is left out."""
-    forms = [
-        [(opening, closing) for closing in _CLOSINGS[language] for opening in _OPENINGS[language]][1:]
+    forms = {
+        language: list(itertools.product(_CLOSINGS[language], _OPENINGS[language], _GREETINGS[language]))[1:]
         for language in map(_language, questions)
-    ]
-    for number in range(max(map(len, forms))):
-        for question, pairs in zip(questions, forms, strict=True):
-            if number < len(pairs):
-                opening, closing = pairs[number]
-                yield f"{opening}{question}{closing}"
+    }
+    for number in range(min(map(len, forms.values()))):
+        for question in questions:
+            closing, opening, greeting = forms[_language(question)][number]
+            yield f"{greeting}{opening}{question}{closing}"
 
 
 def _language(question: str) -> str:

@@ -68,5 +68,6 @@ def _application(content_type: str, body: bytes):  # type: ignore[no-untyped-def
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
         ray_actor_options={"num_cpus": replicas.num_cpus},
+        logging_config={"enable_access_log": False},
     )
     return deployment.bind()
