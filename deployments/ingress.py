@@ -44,6 +44,7 @@ LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
 RETRY_INTERVAL_S = 0.5  # between looks at one that is not
 LOOK_TIMEOUT_S = 5.0
 RULES_INTERVAL_S = 2.0  # between looks at the rules file
+GRACE_S = 0.5  # a turn ends by itself in its time; where it does not, it is ended
 
 Work = Callable[[], Awaitable[None]]
 
@@ -89,7 +90,7 @@ class IngressApp:
             self._recorder,
             max_turns=settings.http.max_concurrent_turns,
             event_buffer=settings.http.event_buffer,
-            turn_timeout_s=settings.deadlines.turn_s,
+            turn_timeout_s=settings.deadlines.turn_s + GRACE_S,
             status=self.status,
             on_end=self._metrics.on_end,
         )

@@ -9,8 +9,16 @@ from contextlib import aclosing
 
 import structlog
 
-from deployments.answering.errors import DeadlineExceededError, DependencyError, EngineDiedError, RaydeskError
+from deployments.answering.errors import (
+    DeadlineExceededError,
+    DependencyError,
+    EngineBusyError,
+    EngineDiedError,
+    EngineRefusedError,
+    RaydeskError,
+)
 from deployments.answering.protocols import TierState
+from deployments.answering.resilience import Breaker, BreakerState
 from deployments.settings import TierSettings
 from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
 
@@ -27,56 +35,93 @@ class Tier:
     def __init__(self, settings: TierSettings, llm: LLM, look: Callable[[], Awaitable[None]] | None = None) -> None:
         """look: raises where the engine is not up; without it a short generation shows that."""
         self.settings = settings
-        self._look = look
+        self._look_for_life = look
         self._llm = llm
-        self._state: TierState = "starting"
+        self._has_started = False
+        self._breaker = Breaker(settings.breaker)
         self._last_success = 0.0  # monotonic, seconds
         self._look_now = asyncio.Event()
+        self._looks_bad = False
 
     @property
     def state(self) -> TierState:
-        return self._state
+        """'down': nobody is to ask it now."""
+        if not self._has_started:
+            return "starting"
+        return "ready" if self._breaker.allows(time.monotonic()) else "down"
+
+    @property
+    def breaker_state(self) -> BreakerState:
+        return self._breaker.state(time.monotonic())
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
         limit_s = self.settings.first_token_timeout_s
         try:
             async for item in self._limited(request, limit_s, self.settings.inter_token_timeout_s):
                 yield item
+        except EngineRefusedError:  # the request's fault
+            raise
+        except EngineBusyError as error:
+            self._breaker.pause(time.monotonic() + (error.retry_after_s or 0))
+            raise
         except DependencyError:
-            self._state = "down"
-            self._look_now.set()  # it may be back at once: a second replica, or a fault of this one request
+            self._breaker.failed(time.monotonic())
+            self._looks_bad = True
+            self._look_now.set()  # another replica may be well, or none
             raise
         self._last_success = time.monotonic()
+        self._breaker.succeeded(self._last_success)
 
     async def watch(self) -> None:
         """Warms the engine up, then keeps looking; runs as long as the application."""
         while True:
             self._look_now.clear()
-            if self._state != "ready" or time.monotonic() - self._last_success > PROBE_INTERVAL_S:
-                await self._probe()
-            pause_s = PROBE_INTERVAL_S if self._state == "ready" else RETRY_INTERVAL_S
+            await self._look_if_due()
+            pause_s = PROBE_INTERVAL_S if self.state == "ready" else RETRY_INTERVAL_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._look_now.wait()
             except TimeoutError:
                 continue
 
-    async def _probe(self) -> None:
+    async def _look_if_due(self) -> None:
+        """At one that starts, at one that is idle or has just failed, and as the probe of one that is left alone."""
+        match self.breaker_state:
+            case "open":
+                return
+            case "half_open":
+                if self._breaker.may_probe(time.monotonic()):
+                    self._breaker.probed(time.monotonic(), await self._is_well())
+            case "closed":
+                is_idle = time.monotonic() - self._last_success > PROBE_INTERVAL_S
+                if not (self._has_started and self.state == "down") and (is_idle or self._looks_bad):
+                    await self._look_at_it()
+
+    async def _look_at_it(self) -> None:
+        self._looks_bad = False
+        if await self._is_well():
+            if not self._has_started:
+                log.info("tier_ready", tier=self.settings.name, model=self.settings.model_id)
+            self._has_started = True
+            self._last_success = time.monotonic()
+        elif self._has_started:
+            self._breaker.trip(time.monotonic())
+
+    async def _is_well(self) -> bool:
+        limit_s = self.settings.first_token_timeout_s if self._has_started else WARM_UP_TIMEOUT_S
         try:
-            async with asyncio.timeout(WARM_UP_TIMEOUT_S):
-                await (self._look or self._generate_a_little)()
+            async with asyncio.timeout(limit_s):
+                await (self._look_for_life or self._generate_a_little)()
+        except EngineBusyError as error:
+            self._breaker.pause(time.monotonic() + (error.retry_after_s or 0))
         except (RaydeskError, TimeoutError) as error:
-            if self._state == "ready":
+            if self._has_started:
                 log.warning("tier_down", tier=self.settings.name, error=str(error)[:300])
-                self._state = "down"
-            return
-        if self._state != "ready":
-            log.info("tier_ready", tier=self.settings.name, model=self.settings.model_id)
-        self._state = "ready"
-        self._last_success = time.monotonic()
+            return False
+        return True
 
     async def _generate_a_little(self) -> None:
-        messages, tokens = (_WARM_UP, 8) if self._state != "ready" else ((ChatMessage("user", "Hi"),), 1)
+        messages, tokens = ((ChatMessage("user", "Hi"),), 1) if self._has_started else (_WARM_UP, 8)
         request = GenerationRequest(messages, max_output_tokens=tokens, request_id=f"probe-{time.monotonic_ns()}")
         async for _ in self._limited(request, WARM_UP_TIMEOUT_S, WARM_UP_TIMEOUT_S):
             pass

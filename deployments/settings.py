@@ -362,6 +362,25 @@ class OpenAISettings(Branch):
             raise ValueError(f"the environment variable {self.api_key_env} is not set (openai.api_key_env)") from None
 
 
+class BreakerSettings(Branch):
+    """When a tier is left alone, and how it comes back."""
+
+    failures_in_a_row: int = Field(5, ge=1, description="Failures one after the other that open it.")
+    failure_share: float = Field(0.5, gt=0, le=1, description="Share of failed calls that opens it, 0-1.")
+    min_calls: int = Field(10, ge=1, description="Calls in the window from which that share counts.")
+    window_s: float = Field(30, gt=0, description="The window, seconds.")
+    open_s: float = Field(15, gt=0, description="How long it is left alone before a probe, seconds.")
+    good_probes: int = Field(2, ge=1, description="Probes that must succeed, one after the other, to close it.")
+
+
+class RetrySettings(Branch):
+    """How often a generation may be begun again whose replica died before the first word."""
+
+    max_share: float = Field(0.1, ge=0, le=1, description="Most retries, as a share of the last requests, 0-1.")
+    window: int = Field(100, ge=1, description="Those last requests.")
+    floor: int = Field(3, ge=0, description="Retries among them that are always allowed.")
+
+
 class TierSettings(Branch):
     """One language model behind ray.serve.llm, or behind an OpenAI-compatible address."""
 
@@ -394,6 +413,7 @@ class TierSettings(Branch):
     engine_kwargs: dict[str, Any] = Field(default_factory=dict, description="Engine arguments of vLLM.")
     accelerator_type: str | None = Field(None, description="Ray accelerator type, e.g. H100; none on CPU.")
     env: dict[str, str] = Field(default_factory=dict, description="Environment of the engine's processes.")
+    breaker: BreakerSettings = BreakerSettings()
     replicas: TierReplicaSettings = Field(TierReplicaSettings(), description="Replicas of the engine.")
 
     @model_validator(mode="after")
@@ -492,6 +512,7 @@ class AppSettings(BaseSettings):
     answers: AnswerSettings = AnswerSettings()
     turn_log: TurnLogSettings = TurnLogSettings()
     rewriting: RewritingSettings = RewritingSettings()
+    retries: RetrySettings = RetrySettings()
     deadlines: DeadlineSettings = DeadlineSettings()
 
     @classmethod
@@ -518,7 +539,7 @@ class AppSettings(BaseSettings):
     def policy(self) -> str:
         """Everything here that decides what is answered: an answer made under another policy is not given again."""
         apart = {"placement", "replicas"}
-        tiers = {"engine_kwargs", "env", "replicas"}
+        tiers = {"engine_kwargs", "env", "replicas", "breaker"}
         return self.model_dump_json(
             include={"encoder", "intents", "retriever", "tiers", "rewriting", "answers"},
             exclude={

@@ -17,6 +17,10 @@ DID_YOU_MEAN: dict[Language, str] = {  # before a numbered list of questions
     "en": "Did you mean one of these?",
     "zh": "您想问的是下面哪一个问题？",
 }
+UNREACHABLE: dict[Language, str] = {
+    "en": "I cannot look that up at the moment. Please ask again in a few minutes, or ask for a person.",
+    "zh": "很抱歉，我暂时无法查询这个问题。请稍后再试，或者转接人工客服。",
+}
 QUOTED: dict[Language, str] = {
     "en": "This is what our help centre says:\n\n",
     "zh": "以下内容摘自我们的帮助中心：\n\n",

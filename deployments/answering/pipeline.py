@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import takewhile
 from typing import Any, TypeVar
 
 import structlog
@@ -25,10 +26,17 @@ from deployments.answering.choices import numbered
 from deployments.answering.coalescing import coalesced
 from deployments.answering.conversation import Conversation
 from deployments.answering.customer_flow import CustomerFlow
-from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError, UnknownModelError
+from deployments.answering.errors import (
+    CallerError,
+    DeadlineExceededError,
+    DependencyError,
+    OverloadedError,
+    UnknownModelError,
+)
 from deployments.answering.evidence import agrees, bound_of_pair, bound_of_passages, end_of_validity_s
 from deployments.answering.flight import Flights
 from deployments.answering.flows import Move, Question, Saying, Searching
+from deployments.answering.generation import Generation, Help
 from deployments.answering.grounding import Grounder, Sources, cite, excerpt, supported
 from deployments.answering.links import LinkFilter, filtered, host_of, without_links
 from deployments.answering.phrases import (
@@ -39,12 +47,14 @@ from deployments.answering.phrases import (
     HANDED_OVER,
     NOTHING_ASKED,
     QUOTED,
+    UNREACHABLE,
     UNSUPPORTED,
 )
 from deployments.answering.private import private_values
 from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
 from deployments.answering.query import asked_instead, build_query, without_last_answer
+from deployments.answering.resilience import Budget, RetryBudget
 from deployments.answering.rewriting import TierRewriter, rewritten
 from deployments.answering.rules import Reply, Rules
 from deployments.answering.types import (
@@ -105,6 +115,7 @@ class Pipeline:
         self.sessions = sessions
         self.tools = tools
         self.now_s = now_s
+        self.retries = RetryBudget(settings.retries)
         self.flights: Flights[Turn, AnswerEvent] = Flights()
         self.rng = rng or random.Random()  # noqa: S311 - it only chooses what is looked at twice
         self._background: set[asyncio.Task[None]] = set()
@@ -120,10 +131,23 @@ class Pipeline:
         self.policy_version = _policy_version(self.settings, rules)
 
     async def check(self, request: ChatRequest) -> str:
-        """The knowledge version that the turn will use. Raises `CallerError`s, before a turn begins."""
+        """The knowledge version that the turn will use; empty where that cannot be told in time.
+
+        Raises `CallerError`s, before a turn begins.
+        """
         if request.model is not None and request.model not in self.tiers_for(request.principal):
             raise UnknownModelError()
-        return await self.retriever.version(request.principal, request.collection)
+        limit_s = self.budget(request).limit_s("version", self.settings.deadlines.search_s, time.monotonic())
+        try:
+            async with asyncio.timeout(limit_s):
+                return await self.retriever.version(request.principal, request.collection)
+        except (TimeoutError, DependencyError, OverloadedError) as error:  # who searches will tell
+            log.warning("version_unknown", request_id=request.request_id, error=repr(error)[:300])
+            return ""
+
+    def budget(self, request: ChatRequest) -> Budget:
+        longest_s = self.settings.deadlines.turn_s
+        return Budget(min(request.timeout_s or longest_s, longest_s), request.admitted_s)
 
     def turn(self, request: ChatRequest, record: TurnRecord, version: str) -> Turn:
         """version: what `check` said."""
@@ -156,6 +180,8 @@ class Turn:
         self._query: Query = build_query(request)
         self._scope = self._scope_of()
         self._askers = {_asker(request)}
+        self._budget = pipeline.budget(request)
+        self._stale: CacheHit | None = None  # a stored answer of which it could not be told whether it still stands
         self._private = ""  # why this turn's answer is one customer's alone
         self._conversation = Conversation(pipeline.sessions, request)
         self._started = time.perf_counter()
@@ -184,7 +210,7 @@ class Turn:
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         await self._join_conversation()
         try:
-            async with aclosing(self._walk()) as walk:
+            async with aclosing(self._walk_in_time()) as walk:
                 async for event in walk:
                     if isinstance(event, Done):
                         async for last in self._close_conversation(event):
@@ -193,6 +219,30 @@ class Turn:
                         yield event
         finally:
             await self._leave_conversation()
+
+    async def _walk_in_time(self) -> AsyncGenerator[AnswerEvent, None]:
+        """The walk, to its end or to that of the turn's time; where it finds no answer, what can be said then."""
+        has_begun = False
+        async with aclosing(self._walk()) as walk:
+            while True:
+                try:
+                    async with asyncio.timeout(self._limit_s("walk", self._budget.total_s)):
+                        event = await anext(walk, None)
+                except (TimeoutError, DependencyError) as error:
+                    if has_begun and not isinstance(error, TimeoutError):
+                        raise
+                    if has_begun:
+                        self._degrade("deadline:cut", error)
+                        yield self._done(GenerationEnd("length", 0, 0), grounded=False)
+                        return
+                    self._degrade("deadline:exceeded" if isinstance(error, TimeoutError) else "knowledge:down", error)
+                    for last in self._give_last_resort():
+                        yield last
+                    return
+                if event is None:
+                    return
+                has_begun = True
+                yield event
 
     async def _walk(self) -> AsyncGenerator[AnswerEvent, None]:
         move = await self._resume_flow()
@@ -282,6 +332,7 @@ class Turn:
         record = replace(self._record, citations=[], evidence_ids=[], degraded=[*self._record.degraded], step_ms={})
         twin = Turn(self._p, self._request, record, record.knowledge_version)
         twin._query, twin._scope, twin._private = self._query, self._scope, self._private
+        twin._stale = self._stale
         return twin
 
     def _as_own(self, event: AnswerEvent, made: TurnRecord, begins: bool) -> AnswerEvent:
@@ -345,7 +396,8 @@ class Turn:
         session = self._conversation.session.after(self._request.text.strip(), answer, language)
         session = replace(session, flow=self._flow.state, kept=self._flow.kept)
         try:
-            await self._timed("session", self._conversation.keep(session, answer), self._p.settings.sessions.timeout_s)
+            kept = self._conversation.keep(session, answer)
+            await self._timed("session_end", kept, self._p.settings.sessions.timeout_s)
         except DependencyError as error:
             self._degrade("sessions:down", error)
         self._record.duration_ms = self.elapsed_ms()
@@ -353,10 +405,10 @@ class Turn:
 
     async def _leave_conversation(self) -> None:
         try:
-            async with asyncio.timeout(self._p.settings.sessions.timeout_s):
+            async with asyncio.timeout(max(0.1, self._limit_s("session_end", self._p.settings.sessions.timeout_s))):
                 await self._conversation.leave()
         except (TimeoutError, DependencyError) as error:  # its hold ends by itself
-            log.warning("conversation_not_left", request_id=self._request.request_id, exc_info=error)
+            log.warning("conversation_not_left", request_id=self._request.request_id, error=repr(error)[:300])
 
     def _read(self, messages: tuple[ChatMessage, ...]) -> None:
         """What the turn asks, with these messages as its history."""
@@ -403,6 +455,7 @@ class Turn:
             await self._timed("cache", told, self._p.settings.cache.timeout_s)
         except DependencyError as error:
             self._degrade("cache:down", error)
+            self._stale = hit
             return None
         if stands is not None:
             self._record.knowledge_version = stands
@@ -507,16 +560,14 @@ class Turn:
         asked = words(self._query.search_text)
         return [found for found in evidence.chunks if is_evidence(found, asked, self._query.language, limits)]
 
-    def _choose_tier(self) -> Tier | None:
-        """The smallest tier that is up and writes the customer's language; why there is none goes into `degraded`."""
+    def _choose_tiers(self) -> list[Tier]:
+        """Those that are up and write the customer's language, the smallest first; why none is goes into `degraded`."""
         tiers, wanted = self._p.tiers_for(self._request.principal), self._request.model
         candidates = [tiers[wanted]] if wanted is not None else list(tiers.values())
         fluent = [tier for tier in candidates if wanted is not None or self._query.language in tier.settings.languages]
-        for tier in fluent:
-            if tier.state == "ready":
-                return tier
-        self._record.degraded += [f"{tier.settings.name}:{tier.state}" for tier in fluent]
-        return None
+        for tier in takewhile(lambda tier: tier.state != "ready", fluent):
+            self._record.degraded.append(f"{tier.settings.name}:{tier.state}")
+        return [tier for tier in fluent if tier.state == "ready"]
 
     # --- ways to answer ---
 
@@ -578,6 +629,18 @@ class Turn:
         done = self._done(GenerationEnd("stop", 0, 0), grounded=False)
         return [begin, delta, replace(done, buttons=(Button(label, message),))]
 
+    def _give_last_resort(self) -> list[AnswerEvent]:
+        """Where the knowledge cannot be reached: a stored answer that may have become stale, or a person."""
+        if self._stale is not None:
+            self._record.degraded.append("cache:stale")
+            return self._give_cached("exact_cache", self._stale)
+        language = self._query.language
+        begin = self._begin("handoff", "the knowledge could not be reached in time")
+        delta = self._delta(UNREACHABLE[language])
+        done = self._done(GenerationEnd("stop", 0, 0), grounded=False)
+        button = Button(*ASK_FOR_A_PERSON[language])
+        return [begin, delta, replace(done, buttons=(button,), handoff_reason="the knowledge could not be reached")]
+
     def _give_passage(self, found: RetrievedChunk, why: str) -> list[AnswerEvent]:
         """Instead of a written answer the best passage itself, word for word."""
         chunk = found.chunk
@@ -590,25 +653,25 @@ class Turn:
     async def _generate(
         self, chunks: list[RetrievedChunk], understanding: Understanding | None
     ) -> AsyncGenerator[AnswerEvent, None]:
-        tier = self._choose_tier()
-        if tier is None:
+        tiers = self._choose_tiers()
+        if not tiers:
             for event in self._give_passage(chunks[0], "no model that writes this language is up"):
                 yield event
             return
-        evidence = packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
-        sources = Sources(evidence)
-        async with aclosing(self._written(tier, evidence, sources)) as items:
+        writing = Generation(tiers, lambda tier: self._generation(tier, _given(chunks, tier)), self._help())
+        async with aclosing(self._written(writing, chunks)) as items:
             try:
                 first = await anext(items)
-            except DependencyError as error:  # nothing was said yet: say what can be said without the model
-                self._degrade(f"{tier.settings.name}:{error.code}", error)
+            except (DependencyError, OverloadedError) as error:  # nothing was said: what can be said without a model
+                self._degrade(f"{writing.tier.settings.name}:{error.code}", error)
                 first = None
+            name, evidence = writing.author.settings.name, _given(chunks, writing.author)
             if not isinstance(first, TextDelta):
-                for event in self._give_passage(chunks[0], f"the {tier.settings.name} model had no supported answer"):
+                for event in self._give_passage(chunks[0], f"the {name} model had no supported answer"):
                     yield event
                 return
-            yield self._begin(tier.settings.name, f"{len(evidence)} sources for the {tier.settings.name} model")
-            end, grounder = GenerationEnd("stop", 0, 0), Grounder(sources)
+            yield self._begin(name, f"{len(evidence)} sources for the {name} model")
+            end, grounder = GenerationEnd("stop", 0, 0), Grounder(Sources(evidence))
             item: TextDelta | GenerationEnd | None = first
             while item is not None:
                 if isinstance(item, GenerationEnd):
@@ -631,24 +694,32 @@ class Turn:
         await self._keep(understanding, evidence, bound)
         yield done
 
-    def _written(
-        self, tier: Tier, evidence: list[RetrievedChunk], sources: Sources
+    async def _written(
+        self, writing: Generation, chunks: list[RetrievedChunk]
     ) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
-        """What the model writes; where the tier asks for it, only as far as the sources support it.
+        """What a model writes; where its tier asks for it, only as far as the sources support it.
 
         A caller who names a model is given that model's own words.
         """
         interval_s = self._p.settings.answers.chunk_interval_ms / 1000
-        said = coalesced(_as_generator(tier.generate(self._generation(tier, evidence))), interval_s)
-        generated = without_links(said, LinkFilter(self._hosts(sources.chunks)))
-        if not tier.settings.supported_only or self._request.model is not None:
-            return generated
+        async with aclosing(writing.items()) as items:
+            first = await anext(items)  # only now it is known which tier writes
+            tier, evidence = writing.author, _given(chunks, writing.author)
+            said = coalesced(_with_first(first, items), interval_s)
+            generated = without_links(said, LinkFilter(self._hosts(evidence)))
+            if tier.settings.supported_only and self._request.model is None:
 
-        def note(sentence: str) -> None:
-            log.info("unsupported_sentence", request_id=self._request.request_id, sentence=sentence[:200])
-            self._record.degraded.append(f"{tier.settings.name}:unsupported")
+                def note(sentence: str) -> None:
+                    log.info("unsupported_sentence", request_id=self._request.request_id, sentence=sentence[:200])
+                    self._record.degraded.append(f"{tier.settings.name}:unsupported")
 
-        return supported(generated, sources, note)
+                generated = supported(generated, Sources(evidence), note)
+            async with aclosing(generated):
+                async for item in generated:
+                    yield item
+
+    def _help(self) -> Help:
+        return Help(self._p.retries, lambda: self._limit_s("generate", self._budget.total_s), self._degrade)
 
     def _hosts(self, evidence: Sequence[RetrievedChunk]) -> set[str]:
         """Hosts that an answer may link to: the company's, and those that its evidence came from."""
@@ -811,11 +882,12 @@ class Turn:
         """Makes the answer, unless another replica makes it now: then waits for a while, and gives what that stored."""
         cache, scope, asked = self._usable_cache(), self._scope, self._query.normalized
         limits = self._p.settings.cache
+        longest_s = self._limit_s("lease", limits.lease_wait_s)
         token: str | None = None
         hit: CacheHit | None = None
         waited_s = 0.0
         asker = min(self._askers)
-        while cache is not None and hit is None and token is None and waited_s <= limits.lease_wait_s:
+        while cache is not None and hit is None and token is None and waited_s <= longest_s:
             try:
                 token = await self._timed("lease", cache.lease(scope, asked, asker), limits.timeout_s)
             except DependencyError as error:
@@ -840,7 +912,11 @@ class Turn:
     # --- helpers ---
 
     async def _timed(self, step: str, call: Awaitable[T], limit_s: float) -> T:
-        """The result of `call`, its milliseconds noted; raises `DependencyError`s, also for what a room raised."""
+        """The result of `call`, its milliseconds noted; raises `DependencyError`s, also for what a room raised.
+
+        limit_s: the step's own limit; the turn's time may leave it less.
+        """
+        limit_s = self._limit_s(step, limit_s)
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(limit_s):
@@ -855,6 +931,9 @@ class Turn:
             spent_ms = (time.perf_counter() - begun) * 1000
             self._record.step_ms[step] = self._record.step_ms.get(step, 0.0) + spent_ms
 
+    def _limit_s(self, step: str, own_s: float) -> float:
+        return self._budget.limit_s(step, own_s, time.monotonic())
+
     def _note_intent(self, understanding: Understanding) -> Understanding:
         prediction = understanding.prediction
         self._record.intent = prediction.label
@@ -863,7 +942,9 @@ class Turn:
         return understanding
 
     def _degrade(self, what: str, error: Exception) -> None:
-        log.warning("degraded", what=what, request_id=self._request.request_id, exc_info=error)
+        # No traceback: it would say that time was up, and to print it can take longer than the time that was.
+        cause = "" if error.__cause__ is None else repr(error.__cause__)[:300]
+        log.warning("degraded", what=what, request_id=self._request.request_id, error=repr(error)[:300], cause=cause)
         if what not in self._record.degraded:
             self._record.degraded.append(what)
 
@@ -880,15 +961,15 @@ def is_evidence(found: RetrievedChunk, asked: frozenset[str], language: Language
     return coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
 
 
-async def _as_generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
-    """Closing it closes `items`, whatever kind of iterator that is, so that the engine stops generating."""
-    try:
-        async for item in items:
-            yield item
-    finally:
-        close = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
+def _given(chunks: list[RetrievedChunk], tier: Tier) -> list[RetrievedChunk]:
+    """What fits into a prompt of this tier."""
+    return packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
+
+
+async def _with_first(first: T, others: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    yield first
+    async for item in others:
+        yield item
 
 
 def _as_path(path: str) -> Path:

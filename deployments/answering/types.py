@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +56,8 @@ class ChatRequest:
     seed: int | None = None
     channel: str = "http"
     end_user: str = ""  # the client's own name for its customer: tells two askers apart, and grants nothing
+    timeout_s: float | None = None  # the caller's wish; never longer than the settings allow
+    admitted_s: float = field(default_factory=time.monotonic, compare=False)  # when its time began, `time.monotonic`
 
     @property
     def text(self) -> str:

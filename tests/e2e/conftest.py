@@ -6,6 +6,7 @@ disturbed; only the models are shared, since they take minutes to build and neve
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -113,6 +114,15 @@ class Desk:
         document: dict[str, Any] = self.get("/readyz").json()
         return document
 
+    def wait_for_tiers(self) -> None:
+        """A few looks in a row: several ingress replicas answer, each with a view of its own."""
+
+        def are_ready() -> bool:
+            looks = [self.readiness() for _ in range(6)]
+            return all(look["ready"] and {tier["state"] for tier in look["tiers"]} == {"ready"} for look in looks)
+
+        wait_until(are_ready, TIER_TIMEOUT_S, "the tiers")
+
     def wait_for_tier(self) -> None:
         wait_until(lambda: self.readiness()["tiers"][0]["state"] == "ready", TIER_TIMEOUT_S, "the small tier")
 
@@ -169,6 +179,33 @@ def stop_desk(desk: Desk) -> None:
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     """With the sample company's knowledge, its rooms ready; the language model may still be starting."""
     running = start_desk(tmp_path_factory.mktemp("desk"), "--sample")
+    yield running
+    stop_desk(running)
+
+
+def scripted_tier(name: str, **script: float) -> dict[str, Any]:
+    """Two replicas of an engine that quotes the sources, quick to start and to replace."""
+    replicas = {"num_cpus": 0.1, "min_replicas": 2, "health_check_period_s": 1, "graceful_shutdown_timeout_s": 2}
+    limits = {"accept_timeout_s": 2, "first_token_timeout_s": 2, "inter_token_timeout_s": 2}
+    script = {"tokens": 60, "first_token_ms": 100, "tokens_per_s": 40} | script
+    return {"name": name, "model_id": f"raydesk-{name}", "script": script, "replicas": replicas} | limits
+
+
+@pytest.fixture(scope="session")
+def scripted_desk(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[Desk]:
+    """Two ingress replicas, and two scripted tiers of two replicas each; shares the first desk's knowledge.
+
+    `small` says 60 tokens in one and a half seconds, `large` the same at once. Whoever kills a replica leaves a desk
+    whose tiers are ready.
+    """
+    running = start_desk(
+        tmp_path_factory.mktemp("scripted"),
+        "--no-memory-check",
+        RAYDESK_KNOWLEDGE__ROOT=desk.environment["RAYDESK_KNOWLEDGE__ROOT"],
+        RAYDESK_TIERS=json.dumps([scripted_tier("small"), scripted_tier("large", first_token_ms=0, tokens_per_s=0)]),
+        RAYDESK_HTTP__REPLICAS__MIN_REPLICAS="2",
+    )
+    running.wait_for_tiers()
     yield running
     stop_desk(running)
 

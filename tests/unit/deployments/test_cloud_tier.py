@@ -33,7 +33,7 @@ async def shop_with(tmp_path: Path, settings: TierSettings) -> tuple[Shop, Scrip
     async def look() -> None: ...
 
     tier = Tier(settings, llm, look)
-    await tier._probe()
+    await tier._look_at_it()
     shop.pipeline.tiers["cloud"] = tier
     return shop, llm
 

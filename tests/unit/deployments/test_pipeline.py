@@ -284,15 +284,27 @@ async def test_tier_that_must_have_support_says_the_sentences_that_have_it(tmp_p
 
 async def test_model_that_fails_before_its_first_word_is_replaced_by_the_passage(ready_shop: Shop) -> None:
     ready_shop.llm._fail_after = 0
-    events, _ = await ready_shop.ask("what does standard delivery to Cologne cost")
+    events, record = await ready_shop.ask(GENERATED)
     assert path(events) == "passage"
-    assert ready_shop.tier.state == "down"
+    assert record.degraded == ["small:retried", "small:engine_died"]
 
 
-async def test_model_that_fails_while_it_speaks_ends_the_turn_with_its_error(ready_shop: Shop) -> None:
+async def test_model_that_fails_while_it_speaks_goes_on_where_it_was(ready_shop: Shop) -> None:
     ready_shop.llm._fail_after = 2
+    events, record = await ready_shop.ask(GENERATED)
+    assert text(events) == "Standard delivery costs 4.95 euros."
+    assert record.degraded == ["small:continued"]
+    assert [request.continuation for request in ready_shop.llm.requests[-3:]] == [
+        "",
+        "Standard delivery ",
+        "Standard delivery costs 4.95 ",
+    ]
+
+
+async def test_model_that_fails_again_and_again_ends_the_turn_with_its_error(ready_shop: Shop) -> None:
+    ready_shop.llm._fail_after = 1
     with pytest.raises(EngineDiedError):
-        await ready_shop.ask("what does standard delivery to Cologne cost")
+        await ready_shop.ask(GENERATED)
 
 
 async def test_nothing_found_is_an_honest_abstention(shop: Shop) -> None:
