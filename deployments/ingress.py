@@ -30,6 +30,7 @@ from deployments.answering.protocols import (
 )
 from deployments.answering.rules import Rules
 from deployments.answering.rules_file import RulesError, fingerprint, load_rules, warnings
+from deployments.http.admission import Admission
 from deployments.http.app import build_http_app
 from deployments.llm import Tier
 from deployments.metrics import Metrics
@@ -98,11 +99,13 @@ class IngressApp:
             self._metrics.watch_cache(rooms.cache.counts)
         self._metrics.watch(lambda: self._turns.running, lambda: self._recorder.waiting)
         self._states: dict[str, RoomState] = dict.fromkeys({**rooms.start, **rooms.look}, "starting")
+        self._admission = Admission(settings)
         self.asgi: Starlette = build_http_app(
             settings,
             self._turns,
             metrics=lambda: self._metrics.text(self.status()),
             embed=self._embed,
+            admission=self._admission,
             lifespan=self._lifespan,
             new_id=lambda: secrets.token_hex(16),
             sends_request_id=False,
@@ -130,6 +133,7 @@ class IngressApp:
         self._recorder.start()
         watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
         watchers.append(asyncio.create_task(_for_ever("rules", self._watch_rules)))
+        watchers.append(asyncio.create_task(_for_ever("admission", self._admission.watch)))
         try:
             yield
         finally:

@@ -97,6 +97,11 @@ class HttpSettings(Branch):
     max_messages: int = Field(64, ge=1, description="Most messages in one request.")
     max_message_chars: int = Field(8_000, ge=1, description="Longest message, characters.")
     max_concurrent_turns: int = Field(512, ge=1, description="Turns at work in one ingress replica; more are told 503.")
+    target_lag_s: float = Field(
+        0.1,
+        gt=0,
+        description="How late the event loop of a replica may be, seconds; while it is later, questions are refused.",
+    )
     heartbeat_s: float = Field(5.0, gt=0, description="Pause between keep-alive comments on an idle stream, seconds.")
     event_buffer: int = Field(256, ge=1, description="Events that wait for a slow reader before the turn pauses.")
     send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
@@ -113,6 +118,12 @@ class ApiKey(Branch):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key, hexadecimal.")
     tenant: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", description="The tenant that this key speaks for.")
     audiences: tuple[str, ...] = Field(("public",), description="Audiences whose knowledge this key may see.")
+    requests_per_minute: int | None = Field(
+        None,
+        ge=1,
+        description="Questions a minute, by each ingress replica, a sixth of them at once; more are told 429. "
+        "None: no limit.",
+    )
 
 
 class AuthSettings(Branch):

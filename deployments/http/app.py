@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 from deployments.answering.errors import InternalError, RoomUnavailableError, UnknownModelError, UpgradeRequiredError
 from deployments.answering.protocols import Turns
 from deployments.http import embeddings, openai_wire, operations
+from deployments.http.admission import Admission
 from deployments.http.answers import TurnResponse
 from deployments.http.auth import Authenticator
 from deployments.http.errors import public_error
@@ -28,7 +29,7 @@ from deployments.http.json_bytes import json_bytes
 from deployments.http.middleware import STATIC_PREFIX, Door, JsonResponse, RequestId, error_response, request_id_of
 from deployments.http.native_wire import NativeWire
 from deployments.http.openapi import openapi
-from deployments.http.registry import Operation, public_paths, routes_of
+from deployments.http.registry import Operation, asking_paths, public_paths, routes_of
 from deployments.http.schemas import (
     Caller,
     check_content_type,
@@ -52,6 +53,7 @@ def build_http_app(
     *,
     metrics: Callable[[], bytes] | None = None,
     embed: embeddings.Embed | None = None,
+    admission: Admission | None = None,
     lifespan: Lifespan | None = None,
     new_id: Callable[[], str],
     now_s: Callable[[], float] = time.time,
@@ -61,13 +63,20 @@ def build_http_app(
 
     sends_request_id: False behind Ray Serve, which does that itself.
     """
-    endpoints = Endpoints(settings, turns, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s)
+    admission = admission or Admission(settings)
+    endpoints = Endpoints(settings, turns, admission, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s)
     offered = endpoints.operations()
     app = Starlette(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
             Middleware(RequestId, new_id=new_id, sends_id=sends_request_id),
-            Middleware(Door, settings=settings, public_paths=public_paths(offered)),
+            Middleware(
+                Door,
+                settings=settings,
+                public_paths=public_paths(offered),
+                asking_paths=asking_paths(offered),
+                admission=admission,
+            ),
         ],
         exception_handlers={HTTPException: _routing_error},
         lifespan=lifespan,
@@ -83,6 +92,7 @@ class Endpoints:
         self,
         settings: AppSettings,
         turns: Turns,
+        admission: Admission,
         *,
         metrics: Callable[[], bytes] | None,
         embed: embeddings.Embed | None,
@@ -91,6 +101,7 @@ class Endpoints:
     ) -> None:
         self._settings = settings
         self._turns = turns
+        self._admission = admission
         self._authenticator = Authenticator(settings)
         self._metrics = metrics
         self._embed = embed
@@ -127,7 +138,7 @@ class Endpoints:
         return TurnResponse(self._turns, chat_request, NativeWire(), stream=body.stream, http=self._settings.http)
 
     async def socket(self, socket: WebSocket) -> None:
-        await Socket(socket, self._turns, self._settings, self._authenticator, self._new_id).run()
+        await Socket(socket, self._turns, self._settings, self._authenticator, self._admission, self._new_id).run()
 
     async def not_upgraded(self, request: Request) -> Response:
         raise UpgradeRequiredError

@@ -17,6 +17,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.answering.errors import HeadersTooLargeError, PayloadTooLargeError, RaydeskError
+from deployments.answering.types import Principal
+from deployments.http.admission import Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -132,8 +134,18 @@ def _is_page(path: str) -> bool:
 class Door:
     """Decides who may come in, and with how much."""
 
-    def __init__(self, app: ASGIApp, settings: AppSettings, public_paths: frozenset[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: AppSettings,
+        public_paths: frozenset[str],
+        asking_paths: frozenset[str],
+        admission: Admission,
+    ) -> None:
+        """asking_paths: those whose requests have to be admitted."""
         self._app = app
+        self._asking_paths = asking_paths
+        self._admission = admission
         self._public_paths = public_paths
         self._limits = settings.http
         self._is_loopback = settings.is_loopback
@@ -155,7 +167,21 @@ class Door:
         if scope["path"] not in self._public_paths and not scope["path"].startswith(STATIC_PREFIX):
             scope["state"]["principal"] = self._authenticator.principal(headers)
         self._check_announced_length(headers)
+        if scope["path"] in self._asking_paths and scope["method"] == "POST":
+            receive = await self._admitted(scope["state"]["principal"], receive)
+            with self._admission.at_work():
+                await self._app(scope, self._limited(receive), send)
+            return
         await self._app(scope, self._limited(receive), send)
+
+    async def _admitted(self, principal: Principal, receive: Receive) -> Receive:
+        """Raises `RateLimitedError` and `OverloadedError`; else gives back what was looked at."""
+        if not self._admission.is_shedding:
+            self._admission.check(principal, is_running=True)
+            return receive
+        first = await receive()  # most bodies come in one piece
+        self._admission.check(principal, is_of_a_running_conversation(first.get("body", b"")))
+        return _replayed(first, receive)
 
     def _check_header_sizes(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         size = sum(len(name) + len(value) for name, value in headers)
@@ -182,3 +208,12 @@ class Door:
 
     def _too_large(self) -> PayloadTooLargeError:
         return PayloadTooLargeError(f"The request body is larger than {self._max_body_bytes} bytes.")
+
+
+def _replayed(first: Message, receive: Receive) -> Receive:
+    seen = [first]
+
+    async def replayed() -> Message:
+        return seen.pop() if seen else await receive()
+
+    return replayed

@@ -55,6 +55,7 @@ data: [DONE]
 
 CHAT: Words = {
     "name": "createTurn",
+    "asks": True,
     "tag": "Chat",
     "summary": "Ask a question",
     "description": """\
@@ -99,6 +100,7 @@ beside `raydesk`. Closed with 1008: a wrong key, or too many messages a second; 
 
 COMPLETIONS: Words = {
     "name": "createChatCompletion",
+    "asks": True,
     "tag": "OpenAI-compatible",
     "summary": "Ask a question as OpenAI's clients do",
     "description": """\
@@ -128,6 +130,7 @@ header `x-raydesk-ignored`; what would change the reply's shape is refused.""",
 
 EMBEDDINGS: Words = {
     "name": "createEmbedding",
+    "asks": True,
     "tag": "OpenAI-compatible",
     "summary": "Vectors of texts",
     "description": """\

@@ -100,6 +100,7 @@ class Operation:
     parameters: Sequence[Parameter] = ()
     replies: Sequence[Reply]
     errors: Sequence[type[RaydeskError]] = ()  # beyond those that policy and body bring along
+    asks: bool = False  # whether it makes the desk work, so that it has to be admitted
     socket: Callable[[WebSocket], Awaitable[None]] | None = None  # what the same path does for a WebSocket
 
     @property
@@ -143,3 +144,7 @@ def public_paths(operations: Sequence[Operation]) -> frozenset[str]:
     if wrong := sorted(path for path in paths if "{" in path or path in closed):
         raise ValueError(f"a public path must be literal, and public for every method: {', '.join(wrong)}")
     return frozenset(paths)
+
+
+def asking_paths(operations: Sequence[Operation]) -> frozenset[str]:
+    return frozenset(operation.path for operation in operations if operation.asks)

@@ -19,9 +19,10 @@ from anyio.abc import TaskGroup
 from pydantic import BaseModel, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from deployments.answering.errors import AuthenticationError, InternalError, RateLimitedError
+from deployments.answering.errors import AuthenticationError, InternalError, OverloadedError, RateLimitedError
 from deployments.answering.protocols import Turns
 from deployments.answering.types import AnswerEvent, ChatRequest, Cited, Delta, Done, Failed, Meta, Principal
+from deployments.http.admission import Admission
 from deployments.http.auth import Authenticator
 from deployments.http.errors import BadRequestError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -87,6 +88,7 @@ class Socket:
         turns: Turns,
         settings: AppSettings,
         authenticator: Authenticator,
+        admission: Admission,
         new_id: Callable[[], str],
     ) -> None:
         self._socket = socket
@@ -94,6 +96,7 @@ class Socket:
         self._settings = settings
         self._limits = settings.http.socket
         self._authenticator = authenticator
+        self._admission = admission
         self._new_id = new_id
         self._principal: Principal | None = None
         self._asked: dict[str, anyio.CancelScope] = {}  # turns at work, by the client's id
@@ -165,7 +168,7 @@ class Socket:
             if not isinstance(kind, str) or kind not in _MESSAGES:
                 raise BadRequestError(f"'type' is one of {', '.join(_MESSAGES)}.", param="type")
             await self._do(validated(_MESSAGES[kind], values), tasks)
-        except (BadRequestError, RateLimitedError) as error:
+        except (BadRequestError, RateLimitedError, OverloadedError) as error:
             await self._send_error(name, error)
 
     async def _do(self, message: Ask | Cancel | Auth | Pong, tasks: TaskGroup) -> None:
@@ -179,7 +182,7 @@ class Socket:
                     scope.cancel()
                     await self._send("cancelled", name, {})
             case Ask(id=name):
-                self._check_may_ask(name)
+                self._check_may_ask(name, message.conversation_id is not None)
                 request = self._request(message)
                 self._asked[name] = anyio.CancelScope()
                 tasks.start_soon(self._answer, name, request, self._asked[name])
@@ -195,13 +198,14 @@ class Socket:
             raise _CloseError(POLICY, error.code) from error
         await self._send("ready", None, {"ping_s": self._limits.ping_s})
 
-    def _check_may_ask(self, name: str) -> None:
+    def _check_may_ask(self, name: str, is_running: bool) -> None:
         if self._principal is None:
             raise _CloseError(POLICY, AuthenticationError.code)
         if name in self._asked:
             raise BadRequestError("A turn of that id is still running.", param="id")
         if len(self._asked) >= self._limits.max_turns:
             raise RateLimitedError(f"At most {self._limits.max_turns} turns run at once on one socket.")
+        self._admission.check(self._principal, is_running)
 
     def _request(self, message: Ask) -> ChatRequest:
         assert self._principal is not None
@@ -217,7 +221,7 @@ class Socket:
 
     async def _answer(self, name: str, request: ChatRequest, scope: anyio.CancelScope) -> None:
         try:
-            with scope:
+            with scope, self._admission.at_work():
                 await self._send_turn(name, request)
         except (_CloseError, WebSocketDisconnect, OSError):
             raise

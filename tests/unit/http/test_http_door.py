@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from deployments.answering.protocols import AppStatus
 from deployments.answering.types import Principal
+from deployments.http.admission import Admission
 from deployments.http.app import build_http_app
 from deployments.http.middleware import Door
 from tests.unit.http.scripted_turns import READY, ClientMaker, ScriptedTurns, counting_ids, settings
@@ -144,7 +145,7 @@ async def test_headers_that_would_steer_ray_serve_are_stripped() -> None:
 
     names = (b"x-request-timeout-seconds", b"X-Request-Disconnect-Disabled", b"x-other")
     scope = {"type": "http", "path": "/healthz", "headers": [(name, b"1") for name in names], "state": {}}
-    await Door(inner, settings(), frozenset({"/healthz"}))(scope, None, None)  # type: ignore[arg-type]
+    await Door(inner, settings(), frozenset({"/healthz"}), frozenset(), Admission(settings()))(scope, None, None)  # type: ignore[arg-type]
     assert seen == [(b"x-other", b"1")]
 
 

@@ -1,0 +1,107 @@
+"""Who is let in when more ask than can be answered in time: early, before a body is parsed, and cheaply.
+
+What tells is how late this process's event loop is: whatever a turn waits for here (its own steps, the encoder's
+thread, a busy machine) makes the loop late, and each turn needs several of its rounds. While it is later than
+`target_lag_s`, a growing share of the questions is refused: those that begin a conversation first, those of running
+conversations only once all of the others are. Where few are at work nobody is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from deployments.answering.errors import OverloadedError, RateLimitedError
+from deployments.answering.types import Principal
+from deployments.http.rate import TokenBucket
+from deployments.settings import AppSettings
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.05  # pause between looks at the loop
+_GAIN_PER_S = 1.0  # share by which refusals grow in a second in which the loop is twice as late as it may be
+_MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause of the process sheds next to nobody
+_FEW = 16  # questions at work: with fewer it is the machine that is slow, and refusing would help nobody
+_MOST_RETRY_S = 60
+# What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
+_SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
+
+
+class Shedding:
+    """What share of the questions to refuse. Pure: told how late the loop is."""
+
+    def __init__(self, target_lag_s: float) -> None:
+        self._target_s = target_lag_s
+        self.share = 0.0  # 0-1; up to a half it falls on new conversations alone
+
+    def observe(self, lag_s: float, elapsed_s: float) -> None:
+        """lag_s: how late the loop was. elapsed_s: since the last look; a long pause counts as a short one."""
+        excess = min(lag_s / self._target_s, _MOST_LATE) - 1
+        change = _GAIN_PER_S * excess * min(elapsed_s, 2 * TICK_S)
+        self.share = min(1.0, max(0.0, self.share + change))
+
+    def refusal_probability(self, is_running: bool) -> float:
+        """is_running: of a conversation that has begun."""
+        return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
+
+
+class Admission:
+    def __init__(self, settings: AppSettings, random_share: Callable[[], float] | None = None) -> None:
+        """random_share: gives 0-1, evenly distributed."""
+        self._shedding = Shedding(settings.http.target_lag_s)
+        self._at_work = 0
+        self._random_share = random_share or random.Random().random  # noqa: S311 - it only spreads refusals
+        self._buckets = {
+            key.id: TokenBucket(key.requests_per_minute / 60, max(1.0, key.requests_per_minute / 6))
+            for key in settings.auth.keys
+            if key.requests_per_minute is not None
+        }
+
+    @property
+    def is_shedding(self) -> bool:
+        return self._shedding.share > 0 and self._at_work >= _FEW
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around a question that was let in."""
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+    def check(self, principal: Principal, is_running: bool) -> None:
+        """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask."""
+        bucket = self._buckets.get(principal.key_id)
+        if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
+            raise _with_pause(RateLimitedError(), bucket.wait_s())
+        if self.is_shedding and self._random_share() < self._shedding.refusal_probability(is_running):
+            # Spread out, or all who were refused would be back in the same second.
+            raise _with_pause(OverloadedError(), 1 + 8 * self._shedding.share + 3 * self._random_share())
+
+    async def watch(self) -> None:
+        """Looks at the loop for as long as the application runs."""
+        loop = asyncio.get_running_loop()
+        looked_s, was_shedding = loop.time(), False
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = loop.time()
+            self._shedding.observe(now_s - looked_s - TICK_S, now_s - looked_s)
+            looked_s = now_s
+            if (self._shedding.share > 0.5) != was_shedding:  # a little comes and goes with every burst
+                was_shedding = not was_shedding
+                log.warning("shedding" if was_shedding else "shedding_ended", at_work=self._at_work)
+
+
+def is_of_a_running_conversation(body: bytes) -> bool:
+    return any(sign in body for sign in _SIGNS_OF_A_CONVERSATION)
+
+
+def _with_pause(error: RateLimitedError | OverloadedError, pause_s: float) -> RateLimitedError | OverloadedError:
+    error.retry_after_s = min(_MOST_RETRY_S, max(1, math.ceil(pause_s)))
+    return error

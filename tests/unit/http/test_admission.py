@@ -1,0 +1,106 @@
+"""Who is let in when too many ask, and how fast one key may."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from deployments.http.admission import Admission, Shedding
+from deployments.http.app import build_http_app
+from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
+
+pytestmark = pytest.mark.unit
+
+TARGET_S, TICK_S = 0.05, 0.05
+NEW: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "stream": False}
+RUNNING = NEW | {"conversation_id": "c1"}
+
+
+def shedding(lag_s: float, seconds: float) -> Shedding:
+    made = Shedding(TARGET_S)
+    for _ in range(round(seconds / TICK_S)):
+        made.observe(lag_s, TICK_S + lag_s)
+    return made
+
+
+def test_nobody_is_refused_while_the_loop_is_in_time() -> None:
+    assert shedding(0.9 * TARGET_S, 60).share == 0
+
+
+def test_new_conversations_are_refused_before_running_ones() -> None:
+    for ticks in range(1, 40):
+        made = shedding(2 * TARGET_S, ticks * TICK_S)
+        new, running = made.refusal_probability(False), made.refusal_probability(True)
+        assert new >= running
+        assert running == 0 or new == 1
+    assert shedding(2 * TARGET_S, 5).refusal_probability(True) == 1
+
+
+def test_one_long_pause_of_the_process_refuses_next_to_nobody() -> None:
+    made = Shedding(TARGET_S)
+    made.observe(10.0, 10.05)
+    assert made.share <= 0.2
+    for _ in range(10):
+        made.observe(0.0, TICK_S)
+    assert made.share == 0
+
+
+def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: int = 16) -> TestClient:
+    """luck: where within 0-1 each draw falls."""
+    admission = Admission(settings(), lambda: luck)
+    admission._shedding.share, admission._at_work = share, at_work
+    app = build_http_app(settings(), turns, admission=admission, new_id=counting_ids())
+    return TestClient(app, base_url="http://127.0.0.1:8000")
+
+
+@pytest.mark.parametrize(
+    ("share", "luck", "new", "running"),
+    [(0.0, 0.0, 200, 200), (0.3, 0.5, 503, 200), (0.3, 0.7, 200, 200), (0.5, 0.99, 503, 200), (1.0, 0.99, 503, 503)],
+)
+def test_a_share_is_told_503_at_once(share: float, luck: float, new: int, running: int, turns: ScriptedTurns) -> None:
+    client = overloaded_client(turns, share, luck)
+    assert client.post("/v1/chat", json=NEW).status_code == new
+    assert client.post("/v1/chat", json=RUNNING).status_code == running
+    assert len(turns.requests) == [new, running].count(200)
+
+
+def test_where_few_are_at_work_nobody_is_refused(turns: ScriptedTurns) -> None:
+    client = overloaded_client(turns, 1.0, 0.5, at_work=15)
+    assert [client.post("/v1/chat", json=NEW).status_code for _ in range(3)] == [200] * 3
+
+
+def test_the_pause_is_whole_seconds_and_what_asks_nothing_is_always_answered(turns: ScriptedTurns) -> None:
+    client = overloaded_client(turns, 1.0, 0.5)
+    refused = client.post("/v1/chat/completions", content=b"not even JSON", headers={"content-type": "text/plain"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/models").status_code == 200
+
+
+def test_a_turn_of_a_socket_is_refused_too(turns: ScriptedTurns) -> None:
+    with overloaded_client(turns, 1.0, 0.5).websocket_connect("ws://127.0.0.1:8000/v1/ws") as socket:
+        assert socket.receive_json()["event"] == "ready"
+        socket.send_json({"type": "ask", "id": "q1", "messages": NEW["messages"]})
+        error = socket.receive_json()
+    assert (error["id"], error["data"]["code"]) == ("q1", "overloaded")
+
+
+def test_a_key_asks_no_faster_than_it_may(make_client: ClientMaker) -> None:
+    keys = [
+        {"id": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "tenant": "t", "requests_per_minute": rate}
+        for name, rate in (("slow", 12), ("free", None))
+    ]
+    client = make_client(settings(auth={"keys": keys}))
+    came = {
+        name: [client.post("/v1/chat", json=NEW, headers={"authorization": f"Bearer {name}"}) for _ in range(4)]
+        for name in ("slow", "free")
+    }
+    assert [one.status_code for one in came["slow"]] == [200, 200, 429, 429]
+    assert [one.status_code for one in came["free"]] == [200] * 4
+    refused = came["slow"][-1]
+    assert (refused.json()["error"]["code"], refused.json()["error"]["retryable"]) == ("rate_limited", True)
+    assert refused.headers["retry-after"] == "5"
