@@ -15,6 +15,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
+from deployments.actors import is_actor_alive
 from deployments.ingress import IngressApp, Rooms
 from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
@@ -73,7 +74,7 @@ def build_tier(arguments: TierArguments) -> serve.Application:
     """One language model. Run it under the name `tier_app_name(…)`."""
     tier = _tier(arguments)
     if tier.script is not None:
-        return _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).bind(tier.script)
+        return _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).bind(tier.script, is_actor_alive)
     return _vllm(tier)
 
 
@@ -110,9 +111,10 @@ def tier_app_name(app_name: str, tier_name: str) -> str:
     return f"{app_name}-{tier_name}"
 
 
-def tier_llm(app_name: str, tier: TierSettings) -> RemoteLLM:
-    """The language model of a tier that runs, or will."""
-    return RemoteLLM(DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier.name)), tier.accept_timeout_s)
+def tier_llm(app_name: str, tier: TierSettings, holder: str = "") -> RemoteLLM:
+    """The language model of a tier that runs, or will. holder: the actor of the Serve replica in which this is."""
+    handle = DeploymentHandle(TIER_DEPLOYMENT, tier_app_name(app_name, tier.name))
+    return RemoteLLM(handle, tier.accept_timeout_s, holder)
 
 
 def script_of(app_name: str, tier_name: str, timeout_s: float) -> RemoteScript:
@@ -171,12 +173,17 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     tiers = []
     for tier in settings.tiers:
         if tier.openai is None:
-            tiers.append(Tier(tier, tier_llm(settings.app_name, tier)))
+            tiers.append(Tier(tier, tier_llm(settings.app_name, tier, _own_actor())))
         else:
             engine = OpenAIEngine(tier, tier.openai.api_key())
             tiers.append(Tier(tier, RedactedLLM(engine) if tier.openai.redacted else engine, engine.ping))
             stop.append(engine.stop)
     return Rooms(classifier, retriever, cache, turn_log, tiers, sessions=sessions, start=start, look=look, stop=stop)
+
+
+def _own_actor() -> str:
+    """The name of this replica's actor, by which others can ask whether it lives."""
+    return str(serve.get_replica_context().replica_id.to_full_id_str())
 
 
 def _first(settings: AppSettings) -> tuple[str, str]:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import cached_property
 from typing import Any
 
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
+
+from deployments.actors import is_actor_alive
+from deployments.lease import Leases
 
 
 class EngineError(RuntimeError):
@@ -20,12 +24,27 @@ class EngineError(RuntimeError):
 
 
 class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
-    async def generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def generate(
+        self, request: dict[str, Any], holder: str = "", generation: str = ""
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
         """Batches of `{"text": …}` and, last, `{"finish_reason": …, "input_tokens": …, "output_tokens": …}`.
 
         The first batch is empty, and comes at once: a replica that is alive has taken the request.
-        request: the body of an OpenAI chat completion, without `model` and `stream`.
+        request: the body of an OpenAI chat completion, without `model` and `stream`. holder, generation: the actor that
+        reads it, and its name for it; it ends when nobody does (`deployments/lease.py`).
         """
+        async with aclosing(self._leases.held(holder, generation, self._generate(request))) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def renew(self, holder: str, generations: list[str]) -> None:
+        self._leases.renew(holder, generations)
+
+    @cached_property
+    def _leases(self) -> Leases:
+        return Leases(is_actor_alive)
+
+    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
         yield []
         body = ChatCompletionRequest(
             **request, model=self._llm_config.model_id, stream=True, stream_options={"include_usage": True}

@@ -7,6 +7,8 @@ here has a deadline, and what comes out is one of ours.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -31,10 +33,12 @@ from deployments.answering.types import (
     Standing,
     Understanding,
 )
+from deployments.lease import Renewals
 from deployments.retriever import Candidates
 from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
 
 START_TIMEOUT_S = 120.0  # a cache reads all that is stored, a retriever loads its knowledge
+RENEW_TIMEOUT_S = 2.0
 PING_TIMEOUT_S = 5.0  # a room that is slow is not away
 
 
@@ -181,15 +185,21 @@ class RemoteTurnLog(_Room):
 class RemoteLLM:
     """A tier's replicas, streamed. Time limits are `deployments.llm.Tier`'s, but for one: until a replica has taken it.
 
-    accept_timeout_s: after that `RoomUnavailableError`; no replica is alive, or all are full.
+    accept_timeout_s: after that `RoomUnavailableError`; no replica is alive, or all are full. holder: the name of the
+    actor in which this is; the engine ends what it generates for it when that is gone (`deployments/lease.py`).
     """
 
-    def __init__(self, handle: DeploymentHandle, accept_timeout_s: float) -> None:
+    def __init__(self, handle: DeploymentHandle, accept_timeout_s: float, holder: str = "") -> None:
         self._handle = handle.options(stream=True)
         self._accept_timeout_s = accept_timeout_s
+        self._holder = holder
+        self._renewals = Renewals(self._renew)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
-        response = self._handle.generate.remote(_body(request))
+        generation = secrets.token_hex(8)
+        if self._holder:
+            self._renewals.add(generation)
+        response = self._handle.generate.remote(_body(request), self._holder, generation)
         has_ended = False
         try:
             batches = _mapped(response)
@@ -204,8 +214,13 @@ class RemoteLLM:
             if not has_ended:
                 raise EngineDiedError()
         finally:
+            self._renewals.remove(generation)
             if not has_ended:
                 response.cancel()  # the customer left, or time is up: the engine must stop as well
+
+    async def _renew(self, generations: list[str]) -> None:
+        told = self._handle.broadcast("renew", self._holder, generations)
+        await told.results_async(timeout_s=RENEW_TIMEOUT_S, return_exceptions=True)
 
     async def _accepted(self, batches: AsyncIterator[list[dict[str, Any]]]) -> None:
         try:
@@ -245,6 +260,8 @@ def _body(request: GenerationRequest) -> dict[str, Any]:
         body["seed"] = request.seed
     if request.stop:
         body["stop"] = list(request.stop)
+    if request.tenant:  # nobody can tell from its first token whether another tenant has asked the same
+        body["cache_salt"] = hashlib.sha256(f"raydesk|{request.tenant}".encode()).hexdigest()
     if request.continuation:
         messages.append({"role": "assistant", "content": request.continuation})
         body |= {"continue_final_message": True, "add_generation_prompt": False}

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import asdict
 from itertools import count, cycle
 from typing import Any
 
 from deployments.answering.grounding import split_sentences
+from deployments.lease import Leases
 from deployments.settings import ScriptSettings
 from models.fakes import ScriptedLLM, tokens_of
 from models.protocols import ChatMessage, GenerationRequest
@@ -23,12 +25,24 @@ _SOURCE = re.compile(r"<source[^>]*>\s*(.*?)\s*</source>", re.DOTALL)
 
 
 class ScriptedEngine:
-    def __init__(self, settings: ScriptSettings) -> None:
+    def __init__(self, settings: ScriptSettings, is_alive: Callable[[str], Awaitable[bool]]) -> None:
+        """is_alive: of an actor, by its name, that reads a generation."""
         self._settings = settings
         self._running = 0
+        self._leases = Leases(is_alive)
 
-    async def generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def generate(
+        self, request: dict[str, Any], holder: str = "", generation: str = ""
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
         """As `deployments.engine.TierServer.generate`."""
+        async with aclosing(self._leases.held(holder, generation, self._generate(request))) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def renew(self, holder: str, generations: list[str]) -> None:
+        self._leases.renew(holder, generations)
+
+    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
         self._running += 1
         try:
             yield []

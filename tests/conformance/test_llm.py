@@ -26,6 +26,10 @@ class TestScriptedLLM(LLMSuite):
         return ScriptedLLM(said, ttft_s=0.002, tokens_per_s=1000)
 
 
+async def is_there(_: str) -> bool:
+    return True
+
+
 class _Handle:
     """A Serve handle whose only replica is in this process."""
 
@@ -39,8 +43,8 @@ class _Handle:
     def generate(self) -> _Handle:
         return self
 
-    def remote(self, body: dict[str, Any]) -> _Response:
-        return _Response(self._engine.generate(body))
+    def remote(self, body: dict[str, Any], holder: str, generation: str) -> _Response:
+        return _Response(self._engine.generate(body, holder, generation))
 
 
 class _Response:
@@ -57,4 +61,4 @@ class TestScriptedEngine(LLMSuite):
     @pytest.fixture(params=[0, 20], ids=["by itself", "together"])
     def llm(self, request: pytest.FixtureRequest) -> LLM:
         script = ScriptSettings(tokens=12, tokens_per_s=2000, chunk_interval_ms=request.param)
-        return RemoteLLM(_Handle(ScriptedEngine(script)), accept_timeout_s=5)
+        return RemoteLLM(_Handle(ScriptedEngine(script, is_there)), accept_timeout_s=5)
