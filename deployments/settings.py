@@ -407,7 +407,16 @@ class TierSettings(Branch):
     )
     context_tokens: int = Field(2048, ge=256, description="Longest prompt and answer together, tokens.")
     max_output_tokens: int = Field(160, ge=1, description="Longest answer, tokens.")
-    evidence_chars: int = Field(2400, ge=200, description="Most characters of evidence in a prompt.")
+    evidence_tokens: int = Field(
+        700, ge=100, description="Most evidence in a prompt, tokens (estimated: 3.5 letters, half a Chinese character)."
+    )
+    history_turns: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Turns before this one in the prompt of a question that leans on them; 0: only the question, "
+        "completed with what it leans on, which is all that a very small model can follow.",
+    )
     evidence_chunks: int = Field(
         3, ge=1, description="Most chunks of evidence in a prompt; a very small model follows one best."
     )
@@ -438,6 +447,20 @@ class TierSettings(Branch):
     def may_use(self, tenant: str) -> bool:
         """Whether questions of this tenant may be answered by it."""
         return self.openai is None or self.openai.may_use(tenant)
+
+
+class TenantSettings(Branch):
+    """What holds for one tenant's questions."""
+
+    policy: str = Field(
+        "", max_length=4000, description="What every model is told besides: tone, names, what not to speak of."
+    )
+    max_prompt_tokens: int | None = Field(
+        None,
+        ge=300,
+        description="Longest prompt, tokens (estimated); evidence gives way, a longer question is refused.",
+    )
+    max_output_tokens: int | None = Field(None, ge=1, description="Longest answer, tokens, where the tier allows more.")
 
 
 class AnswerSettings(Branch):
@@ -521,6 +544,7 @@ class AppSettings(BaseSettings):
         (), description="Language models, smallest first; none: only curated answers and passages."
     )
     answers: AnswerSettings = AnswerSettings()
+    tenants: dict[str, TenantSettings] = Field({}, description="By the tenant's name, where the defaults do not suit.")
     turn_log: TurnLogSettings = TurnLogSettings()
     rewriting: RewritingSettings = RewritingSettings()
     retries: RetrySettings = RetrySettings()
@@ -546,13 +570,16 @@ class AppSettings(BaseSettings):
             )
         return self
 
+    def tenant(self, name: str) -> TenantSettings:
+        return self.tenants.get(name, TenantSettings())
+
     @property
     def policy(self) -> str:
         """Everything here that decides what is answered: an answer made under another policy is not given again."""
         apart = {"placement", "replicas"}
         tiers = {"engine_kwargs", "env", "replicas", "breaker"}
         return self.model_dump_json(
-            include={"encoder", "intents", "retriever", "tiers", "rewriting", "answers"},
+            include={"encoder", "intents", "retriever", "tiers", "rewriting", "answers", "tenants"},
             exclude={
                 "intents": apart,
                 "retriever": apart,

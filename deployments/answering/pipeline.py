@@ -30,6 +30,7 @@ from deployments.answering.errors import (
     CallerError,
     DeadlineExceededError,
     DependencyError,
+    InvalidRequestError,
     OverloadedError,
     UnknownModelError,
 )
@@ -51,12 +52,13 @@ from deployments.answering.phrases import (
     UNSUPPORTED,
 )
 from deployments.answering.private import private_values
-from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed
+from deployments.answering.prompt import PROMPT_VERSION, build_prompt, packed, tokens_of_frame
 from deployments.answering.protocols import IntentClassifier, Retriever, SemanticCache, Sessions, Tier, ToolCaller
 from deployments.answering.query import asked_instead, build_query, without_last_answer
 from deployments.answering.resilience import Budget, RetryBudget
 from deployments.answering.rewriting import TierRewriter, rewritten
 from deployments.answering.rules import Reply, Rules
+from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import (
     AnswerEvent,
     Button,
@@ -137,6 +139,9 @@ class Pipeline:
         """
         if request.model is not None and request.model not in self.tiers_for(request.principal):
             raise UnknownModelError()
+        most = self.settings.tenant(request.principal.tenant).max_prompt_tokens
+        if most is not None and estimated_tokens(request.text) > most:
+            raise InvalidRequestError(f"The question is longer than {most} tokens.")
         limit_s = self.budget(request).limit_s("version", self.settings.deadlines.search_s, time.monotonic())
         try:
             async with asyncio.timeout(limit_s):
@@ -658,14 +663,14 @@ class Turn:
             for event in self._give_passage(chunks[0], "no model that writes this language is up"):
                 yield event
             return
-        writing = Generation(tiers, lambda tier: self._generation(tier, _given(chunks, tier)), self._help())
+        writing = Generation(tiers, lambda tier: self._generation(tier, self._given(chunks, tier)), self._help())
         async with aclosing(self._written(writing, chunks)) as items:
             try:
                 first = await anext(items)
             except (DependencyError, OverloadedError) as error:  # nothing was said: what can be said without a model
                 self._degrade(f"{writing.tier.settings.name}:{error.code}", error)
                 first = None
-            name, evidence = writing.author.settings.name, _given(chunks, writing.author)
+            name, evidence = writing.author.settings.name, self._given(chunks, writing.author)
             if not isinstance(first, TextDelta):
                 for event in self._give_passage(chunks[0], f"the {name} model had no supported answer"):
                     yield event
@@ -704,7 +709,7 @@ class Turn:
         interval_s = self._p.settings.answers.chunk_interval_ms / 1000
         async with aclosing(writing.items()) as items:
             first = await anext(items)  # only now it is known which tier writes
-            tier, evidence = writing.author, _given(chunks, writing.author)
+            tier, evidence = writing.author, self._given(chunks, writing.author)
             said = coalesced(_with_first(first, items), interval_s)
             generated = without_links(said, LinkFilter(self._hosts(evidence)))
             if tier.settings.supported_only and self._request.model is None:
@@ -727,16 +732,42 @@ class Turn:
         return own | set(self._p.settings.answers.link_hosts)
 
     def _generation(self, tier: Tier, evidence: list[RetrievedChunk]) -> GenerationRequest:
-        request, limits = self._request, tier.settings
+        request, tenant = self._request, self._p.settings.tenant(self._request.principal.tenant)
+        history = self._history(tier)
         return GenerationRequest(
-            messages=build_prompt(self._query, evidence, limits.evidence_chars),
-            max_output_tokens=min(request.max_output_tokens or limits.max_output_tokens, limits.max_output_tokens),
+            messages=build_prompt(
+                self._query, evidence, self._evidence_tokens(tier), policy=tenant.policy, history=history
+            ),
+            max_output_tokens=self._max_output_tokens(tier),
             temperature=request.temperature,
             seed=request.seed,
             request_id=request.turn_id,
             tenant=request.principal.tenant,
             private=self._private_values(tier),
         )
+
+    def _given(self, chunks: list[RetrievedChunk], tier: Tier) -> list[RetrievedChunk]:
+        """What fits into a prompt of this tier."""
+        return packed(chunks[: tier.settings.evidence_chunks], self._evidence_tokens(tier))
+
+    def _evidence_tokens(self, tier: Tier) -> int:
+        """What a prompt of this tier, and of this tenant, has room for."""
+        limits, tenant = tier.settings, self._p.settings.tenant(self._request.principal.tenant)
+        most = limits.context_tokens - self._max_output_tokens(tier)
+        frame = tokens_of_frame(self._query, policy=tenant.policy, history=self._history(tier))
+        return min(limits.evidence_tokens, min(most, tenant.max_prompt_tokens or most) - frame)
+
+    def _max_output_tokens(self, tier: Tier) -> int:
+        tenant = self._p.settings.tenant(self._request.principal.tenant)
+        wishes = (self._request.max_output_tokens, tenant.max_output_tokens, tier.settings.max_output_tokens)
+        return min(wish for wish in wishes if wish is not None)
+
+    def _history(self, tier: Tier) -> tuple[ChatMessage, ...]:
+        """For a question that needs it; the answer to any other is everybody's, and rests on nothing that one said."""
+        if self._query.is_standalone:
+            return ()
+        said = [message for message in self._request.messages[:-1] if message.role != "system"]
+        return tuple(said[-2 * tier.settings.history_turns :]) if tier.settings.history_turns else ()
 
     def _private_values(self, tier: Tier) -> tuple[str, ...]:
         if tier.settings.openai is None:  # it stays on the premises
@@ -959,11 +990,6 @@ def is_evidence(found: RetrievedChunk, asked: frozenset[str], language: Language
     if (found.similarity or 0.0) >= thresholds[language]:
         return True
     return coverage(asked, words(f"{found.chunk.title} {found.chunk.text}")) >= limits.evidence_coverage
-
-
-def _given(chunks: list[RetrievedChunk], tier: Tier) -> list[RetrievedChunk]:
-    """What fits into a prompt of this tier."""
-    return packed(chunks[: tier.settings.evidence_chunks], tier.settings.evidence_chars)
 
 
 async def _with_first(first: T, others: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:

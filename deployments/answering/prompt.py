@@ -1,16 +1,22 @@
 """What a language model is told. Pure.
 
-Retrieved text is data: it stands between marks and never in the system message.
+Three kinds of text, kept apart: policy (ours, then the tenant's) is the system message, and the same for every
+question, so that an engine's prefix cache holds it; history is messages of its own; evidence stands between marks in
+the last message, numbered where there are several, and is data: it gets neither into the system message nor out of its
+marks.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from deployments.answering.tokens import beginning, estimated_tokens
 from deployments.answering.types import Language, Query, RetrievedChunk
 from models.protocols import ChatMessage
 
-PROMPT_VERSION = "2"  # part of every cache scope: a new prompt empties the cache
+PROMPT_VERSION = "3"  # part of every cache scope: a new prompt empties the cache
+LEAST_EVIDENCE_TOKENS = 100  # the best piece of evidence is never cut shorter
 
 _SYSTEM: dict[Language, str] = {
     "en": (
@@ -30,30 +36,53 @@ _ASK: dict[Language, str] = {
 }
 
 
-def build_prompt(query: Query, chunks: Sequence[RetrievedChunk], max_chars: int) -> tuple[ChatMessage, ...]:
-    """The system message and one message with the sources, best first, and the question last."""
-    sources = "\n".join(_sources(chunks, max_chars))
+_MARK = re.compile(r"<\s*/?\s*source\b[^>]*>?", re.IGNORECASE)
+
+
+def build_prompt(
+    query: Query,
+    evidence: Sequence[RetrievedChunk],
+    max_tokens: int,
+    *,
+    policy: str = "",
+    history: Sequence[ChatMessage] = (),
+) -> tuple[ChatMessage, ...]:
+    """The system message, what was said before, and one message with the sources, best first, and the question last.
+
+    evidence, max_tokens: as of `packed`. policy: the tenant's own words to the model.
+    """
+    sources = "\n".join(_sources(evidence, max(max_tokens, LEAST_EVIDENCE_TOKENS)))
     content = f"{sources}\n\n{_ASK[query.language].format(question=query.search_text)}"
-    return ChatMessage("system", _SYSTEM[query.language]), ChatMessage("user", content)
+    return _system(query.language, policy), *history, ChatMessage("user", content)
 
 
-def packed(chunks: Sequence[RetrievedChunk], max_chars: int) -> list[RetrievedChunk]:
-    """The chunks that fit; the best one always does, cut if need be."""
+def tokens_of_frame(query: Query, *, policy: str = "", history: Sequence[ChatMessage] = ()) -> int:
+    """Of the prompt without its evidence, estimated."""
+    messages = build_prompt(query, (), 0, policy=policy, history=history)
+    return sum(estimated_tokens(message.content) for message in messages)
+
+
+def packed(chunks: Sequence[RetrievedChunk], max_tokens: int) -> list[RetrievedChunk]:
+    """The chunks that fit; the best one always does, cut in the prompt if need be."""
     kept: list[RetrievedChunk] = []
-    used = 0
+    left = max_tokens
     for found in chunks:
-        used += len(found.chunk.text)
-        if kept and used > max_chars:
+        left -= estimated_tokens(found.chunk.text)
+        if kept and left < 0:
             break
         kept.append(found)
     return kept
 
 
-def _sources(chunks: Sequence[RetrievedChunk], max_chars: int) -> list[str]:
+def _system(language: Language, policy: str) -> ChatMessage:
+    return ChatMessage("system", f"{_SYSTEM[language]}\n\n{policy}" if policy else _SYSTEM[language])
+
+
+def _sources(evidence: Sequence[RetrievedChunk], max_tokens: int) -> list[str]:
     lines = []
-    for found in packed(chunks, max_chars):
+    for number, found in enumerate(evidence, start=1):
         heading = " > ".join(part for part in (found.chunk.title, *found.chunk.heading_path) if part)
-        # A source that holds the closing mark could otherwise step out of its frame.
-        text = found.chunk.text[:max_chars].replace("</source>", "").replace("<source>", "")
-        lines.append(f"<source>\n{heading}\n{text}\n</source>")
+        mark = f'<source id="{number}">' if len(evidence) > 1 else "<source>"  # a very small model needs no number
+        text = _MARK.sub("", beginning(found.chunk.text, max_tokens))  # or a source could step out of its frame
+        lines.append(f"{mark}\n{_MARK.sub('', heading)}\n{text}\n</source>")
     return lines
