@@ -36,6 +36,7 @@ from deployments.sessions import Sessions
 from deployments.settings import AppSettings, Branch, ReplicaSettings, TierSettings
 from deployments.sharded_retriever import ShardedRetriever
 from deployments.turn_log import TurnLog
+from deployments.turns.event_log import EventLog
 from ingestion.store import Shard
 
 Handles = dict[str, DeploymentHandle]
@@ -168,6 +169,8 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
         sessions = Sessions(settings.sessions, settings.session_url)
         stop.append(sessions.stop)
         look["sessions"] = sessions.ping
+    events = EventLog(settings.turns, settings.turns_url)
+    stop.append(events.stop)
     turn_log = RemoteTurnLog(handles["turn_log"], settings.deadlines.log_s)
     look["turn_log"] = turn_log.ping
     tiers = []
@@ -178,7 +181,18 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
             engine = OpenAIEngine(tier, tier.openai.api_key())
             tiers.append(Tier(tier, RedactedLLM(engine) if tier.openai.redacted else engine, engine.ping))
             stop.append(engine.stop)
-    return Rooms(classifier, retriever, cache, turn_log, tiers, sessions=sessions, start=start, look=look, stop=stop)
+    return Rooms(
+        classifier,
+        retriever,
+        cache,
+        turn_log,
+        tiers,
+        sessions=sessions,
+        events=events,
+        start=start,
+        look=look,
+        stop=stop,
+    )
 
 
 def _own_actor() -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,17 @@ from deployments.answering.cache_policy import CURATED_PATHS, closeness, same_qu
 from deployments.answering.errors import DeadlineExceededError, UnknownCollectionError
 from deployments.answering.evidence import still_stands
 from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
-from deployments.answering.protocols import Held
+from deployments.answering.protocols import Claim, Held, Page
 from deployments.answering.query import normalize
 from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
+    AnswerEvent,
     CachedAnswer,
     CacheHit,
     CacheScope,
+    Done,
     Evidence,
+    Failed,
     Language,
     Principal,
     RetrievedChunk,
@@ -235,12 +239,87 @@ class InMemorySessions:
     def store_soon(self, key: SessionKey, session: Session) -> None:
         self._sessions.setdefault(key, session)
 
+    async def forget(self, key: SessionKey, wait_s: float) -> bool:
+        held = await self.begin(key, wait_s)
+        was_there = self._sessions.pop(key, None) is not None
+        await self.end(held, None)
+        return was_there
+
+
+class InMemoryEventStore:
+    """What several `InMemoryEventLog`s share."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, tuple[str, str, list[AnswerEvent]]] = {}  # turn → reader, owner, events
+        self.claims: dict[str, Claim] = {}
+        self.readers: dict[str, float] = {}  # turn → until when somebody reads it, monotonic seconds
+        self.replicas: dict[str, Callable[[str], None]] = {}  # owner → cancels a turn of its own
+
+
+class InMemoryEventLog:
+    """One replica's end of a log of events that forgets nothing, and drops nothing."""
+
+    is_up = True
+
+    def __init__(self, store: InMemoryEventStore, owner: str = "replica", grace_s: float = 10.0) -> None:
+        self._store = store
+        self._grace_s = grace_s
+        self.owner = owner
+
+    async def start(self, on_cancel: Callable[[str], None]) -> None:
+        self._store.replicas[self.owner] = on_cancel
+
+    async def stop(self) -> None:
+        self._store.replicas.pop(self.owner, None)
+
+    def keep(
+        self, turn_id: str, reader: str, first: int, events: Sequence[AnswerEvent], *, is_repeatable: bool
+    ) -> None:
+        kept = self._store.turns.setdefault(turn_id, (reader, self.owner, []))[2]
+        assert first == len(kept) + 1, "events are numbered without gaps"
+        kept += events
+
+    def keep_whole(self, turn_id: str, reader: str, events: Sequence[AnswerEvent]) -> None:
+        self.keep(turn_id, reader, 1, events, is_repeatable=False)
+
+    async def read(self, turn_id: str, reader: str, after: int, owner: str = "") -> Page | None:
+        its_reader, its_owner, events = self._store.turns.get(turn_id, ("", "", []))
+        if not events or its_reader != reader:
+            return None
+        is_over = isinstance(events[-1], Done | Failed)
+        is_alive = not owner or owner in self._store.replicas
+        return Page(after + 1, tuple(events[after:]), len(events), is_over, its_owner, is_alive)
+
+    async def claim(self, name: str, claim: Claim, instead_of: Claim | None = None) -> Claim:
+        stands = self._store.claims.get(name)
+        if stands is None or stands == instead_of:
+            self._store.claims[name] = stands = claim
+        return stands
+
+    async def unclaim(self, name: str, claim: Claim) -> None:
+        if self._store.claims.get(name) == claim:
+            del self._store.claims[name]
+
+    async def stay(self, turn_id: str) -> None:
+        self._store.readers[turn_id] = time.monotonic() + self._grace_s
+
+    async def stays_s(self, turn_id: str) -> float:
+        return max(0.0, self._store.readers.get(turn_id, 0.0) - time.monotonic())
+
+    async def ask_to_cancel(self, turn_id: str, owner: str) -> None:
+        if (cancel := self._store.replicas.get(owner)) is not None:
+            cancel(turn_id)
+
+    async def is_alive(self, owner: str) -> bool:
+        return owner in self._store.replicas
+
 
 class InMemoryTurnLog:
     """A turn log without an engine."""
 
     def __init__(self) -> None:
         self._rows: dict[str, Mapping[str, Any]] = {}
+        self._ratings: dict[tuple[str, str], Mapping[str, Any]] = {}
 
     async def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows |= {row["turn_id"]: row for row in rows}
@@ -251,3 +330,23 @@ class InMemoryTurnLog:
 
     async def count(self, tenant: str) -> int:
         return sum(row["tenant"] == tenant for row in self._rows.values())
+
+    async def find(self, tenant: str, key_id: str, turn_id: str) -> dict[str, Any] | None:
+        own = self._of(tenant, key_id)
+        return next((dict(row) for row in own if row["turn_id"] == turn_id), None)
+
+    async def conversations(self, tenant: str, key_id: str, limit: int) -> list[tuple[str, datetime]]:
+        last: dict[str, datetime] = {}
+        for row in sorted(self._of(tenant, key_id), key=lambda row: row["started_at"]):
+            last[row["conversation_id"]] = row["started_at"]
+        return sorted(last.items(), key=lambda pair: pair[1], reverse=True)[:limit]
+
+    def _of(self, tenant: str, key_id: str) -> list[Mapping[str, Any]]:
+        return [row for row in self._rows.values() if (row["tenant"], row["key_id"]) == (tenant, key_id)]
+
+    async def rate(self, row: Mapping[str, Any]) -> None:
+        self._ratings[row["tenant"], row["turn_id"]] = row
+
+    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        own = [dict(row) for row in self._ratings.values() if row["tenant"] == tenant]
+        return sorted(own, key=lambda row: row["rated_at"], reverse=True)[:limit]

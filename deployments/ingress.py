@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 from deployments.answering.pipeline import Pipeline
 from deployments.answering.protocols import (
     AppStatus,
+    EventLog,
     IntentClassifier,
     Retriever,
     RoomState,
@@ -35,6 +36,7 @@ from deployments.http.app import build_http_app
 from deployments.llm import Tier
 from deployments.metrics import Metrics
 from deployments.settings import AppSettings
+from deployments.turns.history import PastTurns
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
 from models.intent_versions import known_labels
@@ -60,6 +62,7 @@ class Rooms:
     turn_log: TurnLog
     tiers: Sequence[Tier]
     sessions: Sessions | None = None
+    events: EventLog | None = None
     tools: ToolCaller | None = None
     start: Mapping[str, Work] = field(default_factory=dict)  # room → what it does before it can work
     look: Mapping[str, Work] = field(default_factory=dict)  # room → raises when the room cannot work
@@ -90,10 +93,11 @@ class IngressApp:
             self._pipeline,
             self._recorder,
             max_turns=settings.http.max_concurrent_turns,
-            event_buffer=settings.http.event_buffer,
             turn_timeout_s=settings.deadlines.turn_s + GRACE_S,
             status=self.status,
             on_end=self._metrics.on_end,
+            events=rooms.events,
+            limits=settings.turns,
         )
         if rooms.cache is not None:
             self._metrics.watch_cache(rooms.cache.counts)
@@ -103,6 +107,7 @@ class IngressApp:
         self.asgi: Starlette = build_http_app(
             settings,
             self._turns,
+            history=PastTurns(rooms.turn_log, rooms.sessions, self._pipeline),
             metrics=lambda: self._metrics.text(self.status()),
             embed=self._embed,
             admission=self._admission,
@@ -131,6 +136,7 @@ class IngressApp:
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._recorder.start()
+        await self._turns.start()
         watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
         watchers.append(asyncio.create_task(_for_ever("rules", self._watch_rules)))
         watchers.append(asyncio.create_task(_for_ever("admission", self._admission.watch)))

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -180,6 +181,21 @@ class RemoteTurnLog(_Room):
     async def count(self, tenant: str) -> int:
         count: int = await self._call("count", tenant)
         return count
+
+    async def find(self, tenant: str, key_id: str, turn_id: str) -> dict[str, Any] | None:
+        row: dict[str, Any] | None = await self._call("find", tenant, key_id, turn_id)
+        return row
+
+    async def conversations(self, tenant: str, key_id: str, limit: int) -> list[tuple[str, datetime]]:
+        found: list[tuple[str, datetime]] = await self._call("conversations", tenant, key_id, limit)
+        return found
+
+    async def rate(self, row: Mapping[str, Any]) -> None:
+        await self._call("rate", row)
+
+    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._call("ratings", tenant, limit)
+        return rows
 
 
 class RemoteLLM:

@@ -130,6 +130,13 @@ class Sessions:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_soon(), context=contextvars.Context())
 
+    async def forget(self, key: SessionKey, wait_s: float) -> bool:
+        held = await self.begin(key, wait_s)
+        try:
+            return bool(await self._answered(self._redis.delete(_keys(key)[2])))
+        finally:
+            await self.end(held, None)
+
     async def _write_soon(self) -> None:
         """A busy moment's sessions in one round trip. One that is late overwrites no later turn's."""
         while self._soon:

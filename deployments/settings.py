@@ -103,7 +103,6 @@ class HttpSettings(Branch):
         description="How late the event loop of a replica may be, seconds; while it is later, questions are refused.",
     )
     heartbeat_s: float = Field(5.0, gt=0, description="Pause between keep-alive comments on an idle stream, seconds.")
-    event_buffer: int = Field(256, ge=1, description="Events that wait for a slow reader before the turn pauses.")
     send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
     socket: SocketSettings = Field(SocketSettings(), description="WebSockets.")
     replicas: ReplicaSettings = Field(
@@ -310,6 +309,42 @@ class SessionSettings(Branch):
         10.0,
         ge=1,
         description="After how long without a sign of life a turn no longer holds its conversation, seconds.",
+    )
+    timeout_s: float = Field(0.5, gt=0, description="A slower store is passed over, seconds.")
+
+
+class TurnSettings(Branch):
+    """Turns whose customers may come back for them, at any ingress replica."""
+
+    url: str | None = Field(
+        None, description="Redis or Valkey: redis://, rediss:// or unix://path; none: the cache's store."
+    )
+    grace_s: float = Field(
+        10.0,
+        ge=0,
+        description="How long a turn goes on after its customer has left and may return, seconds; 0: not at all.",
+    )
+    ttl_s: int = Field(300, ge=60, description="How long a turn's events are kept after its last one, seconds.")
+    idempotency_ttl_s: int = Field(
+        3600, ge=60, description="How long a request with an Idempotency-Key is known, and its answer kept, seconds."
+    )
+    max_bytes: int = Field(262_144, ge=16_384, description="Events kept of one turn, bytes; the oldest go first.")
+    whole_bytes: int = Field(
+        33_554_432,
+        ge=0,
+        description="Kept within `ttl_s`, by each replica, of answers that went out in one piece, such as cached ones, "
+        "bytes; beyond that they are not kept, and who missed one asks again.",
+    )
+    flush_interval_s: float = Field(
+        0.03, gt=0, description="Longest wait of an event before it is written to the store, seconds."
+    )
+    poll_interval_s: float = Field(
+        0.05, gt=0, description="Pause between looks at a turn that another replica runs, seconds."
+    )
+    lease_s: float = Field(
+        5.0,
+        ge=1,
+        description="After how long without a sign of life a replica's turns are taken for lost, seconds.",
     )
     timeout_s: float = Field(0.5, gt=0, description="A slower store is passed over, seconds.")
 
@@ -540,6 +575,7 @@ class AppSettings(BaseSettings):
     retriever: RetrieverSettings = RetrieverSettings()
     cache: CacheSettings = CacheSettings()
     sessions: SessionSettings = SessionSettings()
+    turns: TurnSettings = TurnSettings()
     tiers: tuple[TierSettings, ...] = Field(
         (), description="Language models, smallest first; none: only curated answers and passages."
     )
@@ -609,6 +645,10 @@ class AppSettings(BaseSettings):
     @property
     def session_url(self) -> str:
         return self.sessions.url or self.cache.url
+
+    @property
+    def turns_url(self) -> str:
+        return self.turns.url or self.cache.url
 
     @property
     def is_loopback(self) -> bool:

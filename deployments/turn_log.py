@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -54,6 +55,16 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("error_code", "LowCardinality(String)"),
 )
 
+# What customers say of turns, in a table of its own: it comes later than the turn, and may be said again.
+FEEDBACK_COLUMNS: tuple[tuple[str, str], ...] = (
+    ("turn_id", "String"),
+    ("tenant", "LowCardinality(String)"),
+    ("key_id", "LowCardinality(String)"),
+    ("rated_at", "DateTime64(3, 'UTC')"),
+    ("rating", "LowCardinality(String)"),  # up, down
+    ("comment", "String"),
+)
+
 _EMBEDDED = "chdb:///"
 
 
@@ -77,18 +88,54 @@ class TurnLog:
     async def count(self, tenant: str) -> int:
         return await self._run(self._count, tenant)
 
+    async def find(self, tenant: str, key_id: str, turn_id: str) -> dict[str, Any] | None:
+        return await self._run(self._find, tenant, key_id, turn_id)
+
+    async def conversations(self, tenant: str, key_id: str, limit: int) -> list[tuple[str, datetime]]:
+        return await self._run(self._conversations, tenant, key_id, limit)
+
+    async def rate(self, row: Mapping[str, Any]) -> None:
+        await self._run(self._write, "feedback", FEEDBACK_COLUMNS, [row])
+
+    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        query = (
+            "SELECT * FROM feedback FINAL WHERE tenant = {tenant:String} ORDER BY rated_at DESC LIMIT {limit:UInt32}"
+        )
+        return await self._run(self._rows, query, {"tenant": tenant, "limit": limit})
+
     async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        names = [name for name, _ in COLUMNS]
-        self._client.insert("turns", [[row[name] for name in names] for row in rows], column_names=names)
+        self._write("turns", COLUMNS, rows)
+
+    def _write(self, table: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> None:
+        names = [name for name, _ in columns]
+        self._client.insert(table, [[row[name] for name in names] for row in rows], column_names=names)
+
+    def _rows(self, query: str, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return list(self._client.query(query, parameters=parameters).named_results())
 
     def _recent(self, tenant: str, limit: int) -> list[dict[str, Any]]:
         query = "SELECT * FROM turns FINAL WHERE tenant = {tenant:String} ORDER BY started_at DESC LIMIT {limit:UInt32}"
-        result = self._client.query(query, parameters={"tenant": tenant, "limit": limit})
-        return list(result.named_results())
+        return self._rows(query, {"tenant": tenant, "limit": limit})
+
+    def _find(self, tenant: str, key_id: str, turn_id: str) -> dict[str, Any] | None:
+        query = (
+            "SELECT * FROM turns WHERE tenant = {tenant:String} AND key_id = {key_id:String} "
+            "AND turn_id = {turn_id:String} LIMIT 1"
+        )
+        found = self._rows(query, {"tenant": tenant, "key_id": key_id, "turn_id": turn_id})
+        return found[0] if found else None
+
+    def _conversations(self, tenant: str, key_id: str, limit: int) -> list[tuple[str, datetime]]:
+        query = (
+            "SELECT conversation_id, max(started_at) AS last FROM turns WHERE tenant = {tenant:String} "
+            "AND key_id = {key_id:String} GROUP BY conversation_id ORDER BY last DESC LIMIT {limit:UInt32}"
+        )
+        found = self._rows(query, {"tenant": tenant, "key_id": key_id, "limit": limit})
+        return [(row["conversation_id"], row["last"]) for row in found]
 
     def _count(self, tenant: str) -> int:
         query = "SELECT count() FROM turns FINAL WHERE tenant = {tenant:String}"
@@ -101,9 +148,14 @@ def _connect(dsn: str) -> Any:
         folder.mkdir(parents=True, exist_ok=True)
         dsn = f"{_EMBEDDED}{folder}"
     client = clickhouse_connect.get_client(dsn=dsn, tz_mode="aware")  # or it leaves out that times are UTC
-    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS)
-    client.command(
-        f"CREATE TABLE IF NOT EXISTS turns ({columns}) ENGINE = ReplacingMergeTree "
-        "PARTITION BY toYYYYMM(started_at) ORDER BY (tenant, started_at, turn_id)"
-    )
+    for table, columns, engine in (
+        (
+            "turns",
+            COLUMNS,
+            "ReplacingMergeTree PARTITION BY toYYYYMM(started_at) ORDER BY (tenant, started_at, turn_id)",
+        ),
+        ("feedback", FEEDBACK_COLUMNS, "ReplacingMergeTree(rated_at) ORDER BY (tenant, turn_id)"),
+    ):
+        described = ", ".join(f"{name} {kind}" for name, kind in columns)
+        client.command(f"CREATE TABLE IF NOT EXISTS {table} ({described}) ENGINE = {engine}")
     return client

@@ -11,6 +11,9 @@
     │   │   ├── UnknownCollectionError  404 unknown_collection
     │   │   └── UnknownModelError       404 unknown_model
     │   ├── MethodNotAllowedError   405 method_not_allowed
+    │   ├── IdempotencyConflictError 409 idempotency_conflict
+    │   ├── TurnCancelledError      409 turn_cancelled
+    │   ├── EventsGoneError         410 events_gone: no longer kept
     │   ├── PayloadTooLargeError    413 payload_too_large
     │   ├── UnsupportedMediaTypeError 415 unsupported_media_type
     │   ├── UpgradeRequiredError    426 upgrade_required
@@ -20,6 +23,7 @@
     ├── DependencyError             a room or store behind us failed
     │   ├── DeadlineExceededError   504 deadline_exceeded
     │   ├── EngineDiedError         502 engine_died: the replica that was generating is gone
+    │   ├── TurnLostError           503 turn_lost: the replica that ran the turn is gone
     │   ├── EngineRefusedError      502 engine_refused: the engine does not take this request; it may be well
     │   ├── EngineBusyError         503 engine_busy: the engine asks for a pause, `retry_after_s`
     │   └── RoomUnavailableError    503 room_unavailable
@@ -113,6 +117,27 @@ class MethodNotAllowedError(CallerError):
     code = "method_not_allowed"
 
 
+class IdempotencyConflictError(CallerError):
+    """This Idempotency-Key was used for another request: a new request needs a new key."""
+
+    status = 409
+    code = "idempotency_conflict"
+
+
+class TurnCancelledError(CallerError):
+    """The turn was cancelled before its answer was complete."""
+
+    status = 409
+    code = "turn_cancelled"
+
+
+class EventsGoneError(CallerError):
+    """What came before is no longer kept: ask again."""
+
+    status = 410
+    code = "events_gone"
+
+
 class PayloadTooLargeError(CallerError):
     """The request body is too large."""
 
@@ -200,6 +225,12 @@ class EngineBusyError(DependencyError):
         super().__init__(message)
         if retry_after_s is not None:
             self.retry_after_s = retry_after_s  # whole seconds that the engine asked to be left alone
+
+
+class TurnLostError(DependencyError):
+    """The part of the service that was answering is gone; please ask again."""
+
+    code = "turn_lost"
 
 
 class RoomUnavailableError(DependencyError):

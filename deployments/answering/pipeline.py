@@ -164,6 +164,13 @@ class Pipeline:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    async def did_not_help(self, principal: Principal, collection: str, language: Language, question: str) -> None:
+        """Whatever is stored for this question is not given again. Raises `DependencyError`s."""
+        if self.cache is not None:
+            scope = CacheScope(principal.tenant, principal.audiences, collection, language, self.policy_version)
+            async with asyncio.timeout(self.settings.cache.timeout_s):
+                await self.cache.block(scope, question)
+
     async def answer(self, request: ChatRequest, record: TurnRecord) -> AsyncGenerator[AnswerEvent, None]:
         """`Meta`, then `Delta`s and `Cited`s, then `Done`; a failure raises."""
         turn = self.turn(request, record, await self.check(request))

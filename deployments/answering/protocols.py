@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from deployments.answering.session import Session, SessionKey
@@ -149,6 +150,87 @@ class Sessions(Protocol):
         What cannot be stored is logged.
         """
 
+    async def forget(self, key: SessionKey, wait_s: float) -> bool:
+        """True when there was something. Waits for a turn that holds it, as `begin` does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Which turn answers a request that may be repeated."""
+
+    turn_id: str
+    owner: str  # the ingress replica that runs it
+    body_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a turn has said, from some event on."""
+
+    first: int  # number of the first event here, from 1 on
+    events: tuple[AnswerEvent, ...]
+    last: int  # number of the last event that is kept
+    is_over: bool  # that one is the turn's last
+    owner: str  # the ingress replica that runs the turn
+    is_owner_alive: bool  # as far as its signs of life tell; True where `read` was told no owner
+
+
+class EventLog(Protocol):
+    """The events of turns, for a while, for whoever missed some: at any ingress replica.
+
+    `reader` is an opaque name of the principal; a turn of another one does not exist. Errors of the store behind it are
+    raised as `RoomUnavailableError`; the turns go on without it.
+    """
+
+    @property
+    def owner(self) -> str:
+        """This replica's name."""
+        ...
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the store answered last time."""
+        ...
+
+    async def start(self, on_cancel: Callable[[str], None]) -> None:
+        """Gives signs of life from now on. on_cancel: called with a turn's id when some replica wants its end."""
+
+    async def stop(self) -> None: ...
+
+    def keep(
+        self, turn_id: str, reader: str, first: int, events: Sequence[AnswerEvent], *, is_repeatable: bool
+    ) -> None:
+        """The next events of a turn: within moments, off the customer's clock. first: number of the first of them."""
+
+    def keep_whole(self, turn_id: str, reader: str, events: Sequence[AnswerEvent]) -> None:
+        """All of a turn that its caller has in one piece: as far as there is room for such."""
+
+    async def read(self, turn_id: str, reader: str, after: int, owner: str = "") -> Page | None:
+        """Events that come after number `after`; None where no such turn is known.
+
+        owner: whose signs of life to look for.
+        """
+
+    async def claim(self, name: str, claim: Claim, instead_of: Claim | None = None) -> Claim:
+        """The claim that stands: the one given, unless another one than `instead_of` was there before.
+
+        name: an opaque one, of principal and request.
+        """
+
+    async def unclaim(self, name: str, claim: Claim) -> None:
+        """If it stands."""
+
+    async def stay(self, turn_id: str) -> None:
+        """Somebody reads this turn out of the log: it is not to be cancelled within its time for returning."""
+
+    async def stays_s(self, turn_id: str) -> float:
+        """How long that is still so, seconds; 0 where nobody reads it."""
+
+    async def ask_to_cancel(self, turn_id: str, owner: str) -> None: ...
+
+    async def is_alive(self, owner: str) -> bool:
+        """Whether that replica gives signs of life."""
+
 
 class ToolCaller(Protocol):
     """Functions of the company's that a flow may call."""
@@ -168,6 +250,18 @@ class TurnLog(Protocol):
         """The newest turns of one tenant, newest first."""
 
     async def count(self, tenant: str) -> int: ...
+
+    async def find(self, tenant: str, key_id: str, turn_id: str) -> dict[str, Any] | None:
+        """One turn's row, of this credential."""
+
+    async def conversations(self, tenant: str, key_id: str, limit: int) -> list[tuple[str, datetime]]:
+        """Conversations of this credential and the start of their last turns, the newest first."""
+
+    async def rate(self, row: Mapping[str, Any]) -> None:
+        """Write what a customer says of a turn (`FEEDBACK_COLUMNS`); the last word counts."""
+
+    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+        """The newest of them, newest first."""
 
 
 TierState = Literal["starting", "ready", "down"]
@@ -234,10 +328,53 @@ class Turns(Protocol):
         """The events of one turn: `Meta`, then `Delta`s and `Cited`s, then exactly one of `Done` and `Failed`.
 
         A turn that fails before it has begun gives a `Failed` as its first and only event. Leaving the block before
-        the last event means that the customer has gone: the turn is cancelled and recorded as disconnected.
+        the last event means that the customer has gone: the turn is cancelled and recorded as disconnected; at once,
+        or where the customer can return, after a time for that.
+        A `repeatable` request that came before gets that one's events, from the first on.
         Where nothing had to be waited for, they are `ReadyEvents`.
         Entering raises `OverloadedError` when too many turns are at work, and `CallerError`s (unknown collection
-        or model).
+        or model, `IdempotencyConflictError`).
         """
 
+    def resume(
+        self, principal: Principal, turn_id: str, after: int
+    ) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        """The events that come after number `after` (the first one is 1), of a turn at any replica.
+
+        Where it is over, they are `ReadyEvents`: none where `after` was the last.
+        Entering raises `NotFoundError`, also for another principal's turn, `EventsGoneError` and
+        `RoomUnavailableError`.
+        """
+
+    async def events_so_far(self, principal: Principal, turn_id: str) -> Sequence[AnswerEvent]:
+        """Without waiting for more. Raises as `resume` does."""
+
+    async def cancel(self, principal: Principal, turn_id: str) -> None:
+        """Ends a turn of any replica; one that is over stays as it is. Raises as `resume` does."""
+
     def status(self) -> AppStatus: ...
+
+
+Rating = Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationSummary:
+    conversation_id: str
+    last_turn_at: datetime
+    first_message: str  # of those that are remembered; cut
+    messages: int  # remembered
+
+
+class History(Protocol):
+    """What a principal can see, and say, of its own past turns. Another one's does not exist: `NotFoundError`."""
+
+    async def conversations(self, principal: Principal, limit: int) -> Sequence[ConversationSummary]:
+        """Those that are remembered, the newest first."""
+
+    async def conversation(self, principal: Principal, conversation_id: str) -> Session: ...
+
+    async def forget(self, principal: Principal, conversation_id: str) -> None: ...
+
+    async def rate(self, principal: Principal, turn_id: str, rating: Rating, comment: str) -> None:
+        """The last word counts. An answer that did not help is not given again."""

@@ -39,6 +39,14 @@ class Principal:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A request that its caller may send again: it is answered once."""
+
+    key: str  # the caller's own, unique among one principal's
+    body_sha256: str  # of what must be the same each time, hexadecimal
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One question, as admitted by the HTTP side."""
 
@@ -58,6 +66,8 @@ class ChatRequest:
     end_user: str = ""  # the client's own name for its customer: tells two askers apart, and grants nothing
     timeout_s: float | None = None  # the caller's wish; never longer than the settings allow
     admitted_s: float = field(default_factory=time.monotonic, compare=False)  # when its time began, `time.monotonic`
+    repeatable: Repeatable | None = None
+    can_return: bool = False  # the caller learns the turn's id and counts its events: it may come back for the rest
 
     @property
     def text(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from deployments.answering.errors import InternalError, RoomUnavailableError, UnknownModelError, UpgradeRequiredError
-from deployments.answering.protocols import Turns
+from deployments.answering.protocols import History, Turns
 from deployments.http import embeddings, openai_wire, operations
 from deployments.http.admission import Admission
 from deployments.http.answers import TurnResponse
@@ -37,8 +38,10 @@ from deployments.http.schemas import (
     openai_request,
     parse_native,
     parse_openai,
+    repeatable,
 )
 from deployments.http.socket import Socket
+from deployments.http.turn_routes import TurnEndpoints
 from deployments.settings import AppSettings
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -51,6 +54,7 @@ def build_http_app(
     settings: AppSettings,
     turns: Turns,
     *,
+    history: History | None = None,
     metrics: Callable[[], bytes] | None = None,
     embed: embeddings.Embed | None = None,
     admission: Admission | None = None,
@@ -64,7 +68,10 @@ def build_http_app(
     sends_request_id: False behind Ray Serve, which does that itself.
     """
     admission = admission or Admission(settings)
-    endpoints = Endpoints(settings, turns, admission, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s)
+    turn_endpoints = TurnEndpoints(settings, turns, history)
+    endpoints = Endpoints(
+        settings, turns, turn_endpoints, admission, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s
+    )
     offered = endpoints.operations()
     app = Starlette(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
@@ -92,6 +99,7 @@ class Endpoints:
         self,
         settings: AppSettings,
         turns: Turns,
+        turn_endpoints: TurnEndpoints,
         admission: Admission,
         *,
         metrics: Callable[[], bytes] | None,
@@ -103,6 +111,7 @@ class Endpoints:
         self._turns = turns
         self._admission = admission
         self._authenticator = Authenticator(settings)
+        self._turn_endpoints = turn_endpoints
         self._metrics = metrics
         self._embed = embed
         self._new_id = new_id
@@ -119,6 +128,7 @@ class Endpoints:
                 method="POST", path="/v1/chat/completions", endpoint=self.chat_completions, **operations.COMPLETIONS
             ),
             Operation(method="POST", path="/v1/embeddings", endpoint=self.embeddings, **operations.EMBEDDINGS),
+            *self._turn_endpoints.operations(),
             Operation(method="GET", path="/v1/models", endpoint=self.models, **operations.MODELS),
             Operation(method="GET", path="/v1/models/{model_id:path}", endpoint=self.model, **operations.MODEL),
             Operation(method="GET", path="/healthz", endpoint=self.healthz, **operations.HEALTHZ),
@@ -133,9 +143,17 @@ class Endpoints:
 
     async def chat(self, request: Request) -> Response:
         check_content_type(request.headers)
-        body = parse_native(await request.body())
-        chat_request = native_request(body, self._caller(request), self._settings)
-        return TurnResponse(self._turns, chat_request, NativeWire(), stream=body.stream, http=self._settings.http)
+        content = await request.body()
+        body = parse_native(content)
+        chat_request = native_request(body, self._caller(request, content), self._settings)
+        chat_request = replace(chat_request, can_return=body.stream)
+        return TurnResponse(
+            self._turns.open(chat_request),
+            NativeWire(),
+            request_id=chat_request.request_id,
+            stream=body.stream,
+            http=self._settings.http,
+        )
 
     async def socket(self, socket: WebSocket) -> None:
         await Socket(socket, self._turns, self._settings, self._authenticator, self._admission, self._new_id).run()
@@ -145,8 +163,9 @@ class Endpoints:
 
     async def chat_completions(self, request: Request) -> Response:
         check_content_type(request.headers)
-        body = parse_openai(await request.body())
-        chat_request = openai_request(body, self._caller(request), self._settings)
+        content = await request.body()
+        body = parse_openai(content)
+        chat_request = openai_request(body, self._caller(request, content), self._settings)
         wire = openai_wire.OpenAIWire(
             completion_id=f"chatcmpl-{chat_request.turn_id}",
             created_s=int(self._now_s()),
@@ -156,7 +175,12 @@ class Endpoints:
         )
         headers = {"x-raydesk-ignored": ", ".join(body.ignored)} if body.ignored else {}
         return TurnResponse(
-            self._turns, chat_request, wire, stream=bool(body.stream), http=self._settings.http, headers=headers
+            self._turns.open(chat_request),
+            wire,
+            request_id=chat_request.request_id,
+            stream=bool(body.stream),
+            http=self._settings.http,
+            headers=headers,
         )
 
     async def embeddings(self, request: Request) -> Response:
@@ -208,12 +232,13 @@ class Endpoints:
     def _model_cards(self) -> list[dict[str, Any]]:
         return openai_wire.model_cards(self._turns.status().tiers, self._started_s)
 
-    def _caller(self, request: Request) -> Caller:
+    def _caller(self, request: Request, content: bytes) -> Caller:
         return Caller(
             principal=request.scope["state"]["principal"],
             request_id=request_id_of(request.scope),
             turn_id=self._new_id(),
             new_conversation_id=self._new_id(),
+            repeatable=repeatable(request.headers, request.url.path, content),
         )
 
 

@@ -58,16 +58,24 @@ class NativeAnswer:
 
 
 class NativeWire:
+    """One stream; its events are numbered, so that who was cut off can say how far it came."""
+
+    def __init__(self, after: int = 0) -> None:
+        """after: number of the last event that the client has."""
+        self._number = after
+
     def frames(self, event: AnswerEvent) -> list[bytes]:
+        if not isinstance(event, Failed):  # an error may be of this connection alone
+            self._number += 1
         match event:
             case Delta(text):  # by far the most frequent
-                return [frame({"text": text}, "delta")]
+                return [frame({"text": text}, "delta", self._number)]
             case Meta():
-                return [frame(event, "meta")]
+                return [frame(event, "meta", self._number)]
             case Cited(citation):
-                return [frame(citation, "citation")]
+                return [frame(citation, "citation", self._number)]
             case Done():
-                return [frame(event, "done")]
+                return [frame(event, "done", self._number)]
             case Failed():
                 return [frame(event, "error")]
             case _:

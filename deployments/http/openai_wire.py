@@ -29,7 +29,7 @@ class OpenAIWire:
     def __init__(
         self, *, completion_id: str, created_s: int, model: str, include_usage: bool, stop: Sequence[str] = ()
     ) -> None:
-        self._head = {"id": completion_id, "created": created_s, "model": model}
+        self._head: dict[str, Any] = {"id": completion_id, "created": created_s, "model": model}
         self._include_usage = include_usage
         self._meta: Meta | None = None
         self._citations: list[Citation] = []
@@ -42,6 +42,7 @@ class OpenAIWire:
                 return [self._chunk({"content": shown})] if shown else []
             case Meta():
                 self._meta = event
+                self._head["id"] = f"chatcmpl-{event.turn_id}"  # of the turn that a repeated request has joined
                 return [self._chunk({"role": "assistant", "content": ""})]
             case Cited(citation):
                 self._citations.append(citation)
@@ -73,6 +74,7 @@ class OpenAIWire:
         return {"object": kind, **self._head}
 
     def document(self, answer: Answer) -> dict[str, Any]:
+        self._head["id"] = f"chatcmpl-{answer.meta.turn_id}"
         extras = _extras(list(answer.citations), answer.meta, answer.done)
         message = {
             "role": "assistant",

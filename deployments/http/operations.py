@@ -6,8 +6,11 @@ from typing import Any
 
 from deployments.answering.errors import (
     DeadlineExceededError,
+    IdempotencyConflictError,
     OverloadedError,
     RoomUnavailableError,
+    TurnCancelledError,
+    TurnLostError,
     UnknownModelError,
     UpgradeRequiredError,
 )
@@ -30,18 +33,21 @@ Words = dict[str, Any]  # the fields of an `Operation` but method, path and endp
 
 NATIVE_EVENTS: dict[str, Any] = {"meta": Meta, "delta": TextChunk, "citation": Citation, "done": Done, "error": Failed}
 _QUESTION = {"role": "user", "content": "How much does express delivery cost?"}
-_NATIVE_STREAM = """\
+NATIVE_STREAM = """\
+id: 1
 event: meta
 data: {"turn_id":"4f1c…","request_id":"9b2e…","conversation_id":"c81d…","path":"faq","language":"en",…}
 
+id: 2
 event: delta
 data: {"text":"Express delivery costs 12.90 EUR."}
 
+id: 3
 event: citation
 data: {"index":1,"title":"How much does express delivery cost?","url":"https://help.example/en/express",…}
 
 : keep-alive
-
+id: 4
 event: done
 data: {"path":"faq","finish_reason":"stop","grounded":true,"input_tokens":0,"output_tokens":0,…}
 
@@ -53,6 +59,15 @@ data: [DONE]
 
 """
 
+_REPEATED = Parameter(
+    "Idempotency-Key",
+    "header",
+    "Makes the request safe to send again: the same key with the same body joins the turn that runs, or gives the "
+    "answer of the one that is over. 1 to 255 visible ASCII characters, new for each question.",
+    example="0f8fad5b-d9cb-469f-a165-70867728950e",
+)
+_REPEAT_ERRORS = (IdempotencyConflictError, TurnCancelledError, TurnLostError)
+
 CHAT: Words = {
     "name": "createTurn",
     "asks": True,
@@ -61,7 +76,8 @@ CHAT: Words = {
     "description": """\
 The answer is a stream of server-sent events, or with `"stream": false` one document. Events: `meta` (once, first),
 `delta` and `citation` (any number), then exactly one of `done` and `error`. A request that cannot begin is an HTTP
-error; what fails later is the stream's `error`. The first answer's `meta` gives a `conversation_id`: send it with the
+error; what fails later is the stream's `error`. Events are numbered (`id`): a stream that breaks off goes on at
+`/v1/turns/{turn_id}/events`. The first answer's `meta` gives a `conversation_id`: send it with the
 next question.""",
     "body": NativeChat,
     "examples": {
@@ -73,8 +89,9 @@ next question.""",
         },
         "中文": {"messages": [{"role": "user", "content": "普通快递几天能到？"}], "language": "zh"},
     },
-    "replies": [Reply("The answer.", [EventStream(NATIVE_EVENTS, _NATIVE_STREAM), NativeAnswer])],
-    "errors": TURN_ERRORS,
+    "replies": [Reply("The answer.", [EventStream(NATIVE_EVENTS, NATIVE_STREAM), NativeAnswer])],
+    "parameters": [_REPEATED],
+    "errors": (*TURN_ERRORS, *_REPEAT_ERRORS),
 }
 
 SOCKET: Words = {
@@ -125,7 +142,8 @@ header `x-raydesk-ignored`; what would change the reply's shape is refused.""",
             headers={"x-raydesk-ignored": "Roles and parameters that were not heeded, separated by commas."},
         )
     ],
-    "errors": (UnknownModelError, *TURN_ERRORS),
+    "parameters": [_REPEATED],
+    "errors": (UnknownModelError, *TURN_ERRORS, *_REPEAT_ERRORS),
 }
 
 EMBEDDINGS: Words = {

@@ -5,8 +5,10 @@ Every refusal is a `BadRequestError` that names the field. Knows nothing of resp
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
@@ -25,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
 from deployments.answering.errors import UnknownModelError, UnsupportedMediaTypeError
-from deployments.answering.types import ChatRequest, Language, Principal
+from deployments.answering.types import ChatRequest, Language, Principal, Repeatable
 from deployments.http.errors import BadRequestError
 from deployments.settings import AppSettings, HttpSettings
 from models.protocols import ChatMessage
@@ -161,6 +163,23 @@ class NativeChat(_Body):
     conversation_id: ConversationId | None = None
     stream: bool = True
     language: Language | None = None
+
+
+TurnId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+
+
+class Cancel(_Body):
+    """The body of `POST /v1/cancel`."""
+
+    turn_id: TurnId
+
+
+class Feedback(_Body):
+    """The body of `POST /v1/feedback`."""
+
+    turn_id: TurnId
+    rating: Literal["up", "down"]
+    comment: Annotated[Text, Field(max_length=2000)] = ""
 
 
 class TextPart(_Body):
@@ -334,6 +353,38 @@ def _dotted(location: Sequence[int | str]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
+# --- what may be asked again ---
+
+
+def repeatable(headers: Headers, path: str, body: bytes) -> Repeatable | None:
+    """What makes a repetition of this request known; None where it has no Idempotency-Key.
+
+    The same body is one with the same values, however it is written. body: as `parse_json` takes it.
+    """
+    keys = headers.getlist("idempotency-key")
+    if not keys:
+        return None
+    if len(keys) > 1 or not _IDEMPOTENCY_KEY.fullmatch(keys[0]):
+        raise BadRequestError(
+            "An Idempotency-Key has 1 to 255 visible ASCII characters, and is given once.", param="Idempotency-Key"
+        )
+    canonical = json.dumps([path, parse_json(body)], sort_keys=True)
+    return Repeatable(keys[0], hashlib.sha256(canonical.encode()).hexdigest())
+
+
+_IDEMPOTENCY_KEY = re.compile(r"[!-~]{1,255}")
+
+
+def after_number(headers: Headers, query: Mapping[str, str]) -> int:
+    """The number of the last event that a client has; the header wins, which an EventSource keeps up to date."""
+    for name, value in (("Last-Event-ID", headers.get("last-event-id")), ("after", query.get("after"))):
+        if value:
+            if not (value.isascii() and value.isdecimal() and len(value) <= 9):
+                raise BadRequestError("The number of an event is a whole number from 0 on.", param=name)
+            return int(value)
+    return 0
+
+
 # --- bodies to a request ---
 
 
@@ -345,6 +396,7 @@ class Caller:
     request_id: str
     turn_id: str
     new_conversation_id: str  # used when the body names no conversation
+    repeatable: Repeatable | None = None
 
 
 def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> ChatRequest:
@@ -365,6 +417,7 @@ def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> C
         conversation_id=body.conversation_id or caller.new_conversation_id,
         is_new_conversation=body.conversation_id is None,
         language=body.language,
+        repeatable=caller.repeatable,
     )
 
 
@@ -400,6 +453,7 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         seed=body.seed,
         end_user=body.safety_identifier or body.user or "",
         channel="openai",
+        repeatable=caller.repeatable,
     )
 
 

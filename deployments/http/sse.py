@@ -16,7 +16,7 @@ from starlette.types import Receive, Send
 
 from deployments.http.json_bytes import json_bytes
 
-HEARTBEAT = b": keep-alive\n\n"
+HEARTBEAT = b": keep-alive\n"  # no empty line: to some clients that would be an event once there are ids
 HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache, no-transform",  # what compresses would collect the stream, too
@@ -30,14 +30,19 @@ class ClientGoneError(Exception):
     """The client takes no more bytes: it left, or it has not read for too long."""
 
 
-def frame(data: Any, event: str | None = None) -> bytes:
-    """One event; `data` as one line of JSON, or a str as it is. Broken Unicode is replaced, never an error."""
+def frame(data: Any, event: str | None = None, number: int | None = None) -> bytes:
+    """One event; `data` as one line of JSON, or a str as it is. Broken Unicode is replaced, never an error.
+
+    number: by which a client that comes back says how far it came.
+    """
     text = data.encode("utf-8", "replace") if isinstance(data, str) else json_bytes(data)
     for line_break, escaped in _LINE_BREAKS:
         if line_break in text:
             text = text.replace(line_break, escaped)
-    name = f"event: {event}\n".encode() if event else b""
-    return b"%bdata: %b\n\n" % (name, text)
+    head = f"id: {number}\n" if number is not None else ""
+    if event:
+        head += f"event: {event}\n"
+    return b"%bdata: %b\n\n" % (head.encode(), text)
 
 
 @asynccontextmanager

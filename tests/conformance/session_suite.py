@@ -60,6 +60,25 @@ class SessionSuite:
         sessions.store_soon(other, Session())  # late: there is something by now
         assert await sessions.load(other) == SESSION
 
+    async def test_what_is_forgotten_is_gone_for_its_own_key_alone(self, sessions: Sessions, key: SessionKey) -> None:
+        other = SessionKey(key.tenant, "another", key.conversation_id)
+        for one in (key, other):
+            await sessions.store(one, SESSION)
+        assert await sessions.forget(key, WAIT_S)
+        assert not await sessions.forget(key, WAIT_S)
+        assert await sessions.load(key) is None
+        assert await sessions.load(other) == SESSION
+
+    async def test_turn_that_runs_ends_before_its_conversation_is_forgotten(
+        self, sessions: Sessions, key: SessionKey
+    ) -> None:
+        held = await sessions.begin(key, WAIT_S)
+        forgetting = asyncio.create_task(sessions.forget(key, WAIT_S))
+        await asyncio.sleep(0.05)
+        await sessions.end(held, SESSION)
+        assert await forgetting
+        assert await sessions.load(key) is None
+
     async def test_turns_of_one_conversation_go_one_after_the_other_as_they_came(
         self, sessions: Sessions, key: SessionKey
     ) -> None:

@@ -71,8 +71,8 @@ class Replica:
         async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             response = await client.post("/v1/chat", json=body, headers={"authorization": f"Bearer {KEYS[key]}"})
         assert response.status_code == 200, response.text
-        blocks = [block.splitlines() for block in response.text.split("\n\n") if block.startswith("event: ")]
-        found = [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in blocks]
+        blocks = [block.splitlines() for block in response.text.split("\n\n") if block.startswith("id: ")]
+        found = [(lines[1].removeprefix("event: "), json.loads(lines[2].removeprefix("data: "))) for lines in blocks]
         assert found[-1][0] == "done"
         answer = "".join(data["text"] for name, data in found if name == "delta")
         return answer, found[-1][1] | {"conversation_id": found[0][1]["conversation_id"]}

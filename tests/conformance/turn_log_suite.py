@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -48,3 +49,30 @@ class TurnLogSuite:
         assert await turn_log.count(f"{tenant}' OR 1=1 --") == 0
         assert await turn_log.recent("nobody", 5) == []
         assert await turn_log.count(tenant) == 1
+
+    async def test_turn_is_found_by_its_own_credential_alone(self, turn_log: TurnLog, tenant: str) -> None:
+        await turn_log.append([row("a", tenant)])
+        assert await turn_log.find(tenant, "k", "a") == dict(row("a", tenant))
+        assert await turn_log.find(tenant, "k2", "a") is None
+        assert await turn_log.find(f"{tenant}2", "k", "a") is None
+        assert await turn_log.find(tenant, "k", "b") is None
+
+    async def test_conversations_are_those_of_the_credential_and_the_newest_first(
+        self, turn_log: TurnLog, tenant: str
+    ) -> None:
+        times = {"a": 1_800_000_000.25, "b": 1_800_000_001.5, "c": 1_800_000_002.0}
+        rows = [row(name, tenant, time, conversation_id="c1" if name != "b" else "c2") for name, time in times.items()]
+        await turn_log.append([*rows, row("d", tenant, key_id="k2", conversation_id="c3")])
+        found = await turn_log.conversations(tenant, "k", 10)
+        assert [(name, time.timestamp()) for name, time in found] == [("c1", times["c"]), ("c2", times["b"])]
+        assert len(await turn_log.conversations(tenant, "k", 1)) == 1
+
+    async def test_last_word_on_a_turn_counts(self, turn_log: TurnLog, tenant: str) -> None:
+        said = {"turn_id": "a", "tenant": tenant, "key_id": "k", "comment": ""}
+        early, late = (datetime(2027, 1, 1, 12, minute, tzinfo=UTC) for minute in (0, 1))
+        last = said | {"rated_at": late, "rating": "down", "comment": QUESTION}
+        await turn_log.rate(said | {"rated_at": early, "rating": "up"})
+        await turn_log.rate(last)
+        await turn_log.rate(said | {"turn_id": "b", "rated_at": early, "rating": "up"})
+        assert await turn_log.ratings(tenant, 10) == [last, said | {"turn_id": "b", "rated_at": early, "rating": "up"}]
+        assert await turn_log.ratings(f"{tenant}2", 10) == []

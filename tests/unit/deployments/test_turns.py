@@ -23,7 +23,6 @@ def runner(shop: Shop, recorder: Recorder, max_turns: int = 8) -> TurnRunner:
         shop.pipeline,
         recorder,
         max_turns=max_turns,
-        event_buffer=4,
         turn_timeout_s=5,
         status=lambda: AppStatus({}, ()),
     )

@@ -10,7 +10,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from deployments.answering.protocols import AppStatus, TierStatus
+from deployments.answering.errors import NotFoundError
+from deployments.answering.protocols import AppStatus, ReadyEvents, TierStatus
 from deployments.answering.types import (
     AnswerEvent,
     Button,
@@ -22,6 +23,7 @@ from deployments.answering.types import (
     Failed,
     Link,
     Meta,
+    Principal,
 )
 from deployments.settings import AppSettings
 from models.fakes import HashEmbedder
@@ -115,6 +117,20 @@ class ScriptedTurns:
         finally:
             is_complete = bool(given) and isinstance(given[-1], Done | Failed)
             self.endings.append("complete" if is_complete else "left")
+
+    @asynccontextmanager
+    async def resume(self, principal: Principal, turn_id: str, after: int) -> AsyncIterator[AsyncIterator[AnswerEvent]]:
+        """Of the turns that were played; each is over."""
+        yield ReadyEvents((await self.events_so_far(principal, turn_id))[after:])
+
+    async def events_so_far(self, principal: Principal, turn_id: str) -> Sequence[AnswerEvent]:
+        for request in self.requests:
+            if request.turn_id == turn_id and request.principal == principal:
+                return [step for step in self.script(request) if isinstance(step, AnswerEvent)]
+        raise NotFoundError
+
+    async def cancel(self, principal: Principal, turn_id: str) -> None:
+        await self.events_so_far(principal, turn_id)
 
     async def _play(self, request: ChatRequest, given: list[AnswerEvent]) -> AsyncIterator[AnswerEvent]:
         for step in self.script(request):

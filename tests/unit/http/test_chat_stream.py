@@ -32,7 +32,7 @@ BODY = {"messages": [{"role": "user", "content": "How long may I return?"}]}
 
 def events_of(text: str) -> list[tuple[str, Any]]:
     decoder = httpx_sse._decoders.SSEDecoder()
-    found = [decoder.decode(line) for line in text.split("\n")]
+    found = [decoder.decode(line) for line in text.removesuffix("\n").split("\n")]
     return [(event.event, json.loads(event.data)) for event in found if event is not None]
 
 
@@ -272,9 +272,9 @@ async def test_a_cancelled_request_leaves_the_turn() -> None:
 async def test_silence_is_filled_with_comments() -> None:
     async with running(lambda request: [meta(request), FOREVER_S], heartbeat_s=0.01) as (client, _, _):
         await client.next()
-        assert (await client.next())["body"].startswith(b"event: meta\n")
-        assert (await client.next())["body"] == b": keep-alive\n\n"
-        assert (await client.next())["body"] == b": keep-alive\n\n"
+        assert (await client.next())["body"].startswith(b"id: 1\nevent: meta\n")
+        assert (await client.next())["body"] == b": keep-alive\n"
+        assert (await client.next())["body"] == b": keep-alive\n"
 
 
 @pytest.mark.parametrize("is_idle", [True, False])
