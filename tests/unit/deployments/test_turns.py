@@ -36,7 +36,7 @@ def recorder(shop: Shop, turn_log: Any = None, **changes: Any) -> Recorder:
 
 
 async def test_every_turn_is_one_row_also_the_ones_that_were_cut(tmp_path: Path) -> None:
-    shop = await Shop(tmp_path, llm=ScriptedLLM("Standard delivery costs 4.95 euros.", tokens_per_s=50)).ready()
+    shop = await Shop(tmp_path, llm=ScriptedLLM("Standard delivery costs 4.95 euros.", tokens_per_s=2)).ready()
     turn_recorder = recorder(shop)
     turns = runner(shop, turn_recorder, max_turns=200)
 
