@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cluster.intents_cli import intents
+from cluster.routing_cli import routing
 
 app = typer.Typer(
     name="raydesk",
@@ -25,6 +26,7 @@ app = typer.Typer(
     raydesk turns                     the newest turns of the log: questions, paths, times
     raydesk ingest apply ...          publish documents as a collection
     raydesk intents train ...         train the intent classifier on your own examples
+    raydesk routing fit ...           fit which questions the small model answers well enough
     raydesk cache report              what the cache holds and has saved; 'explain' and 'evict' beside it
     raydesk keys create ...           make an API key, for other machines to use
     raydesk stop                      end what `raydesk serve` started
@@ -37,6 +39,7 @@ app.add_typer(keys, name="keys")
 cache = typer.Typer(no_args_is_help=True, help="The cache of the running application: what is in it, and why.")
 app.add_typer(cache, name="cache")
 app.add_typer(intents, name="intents")
+app.add_typer(routing, name="routing")
 rules = typer.Typer(no_args_is_help=True, help="Rules and flows: what sure intents are answered with.")
 app.add_typer(rules, name="rules")
 

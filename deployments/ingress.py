@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,13 @@ from deployments.answering.protocols import (
     ToolCaller,
     TurnLog,
 )
+from deployments.answering.routing import (
+    BUILT_IN,
+    RoutingModel,
+    RoutingModelError,
+    fingerprint_of,
+    load_routing,
+)
 from deployments.answering.rules import Rules
 from deployments.answering.rules_file import RulesError, fingerprint, load_rules, warnings
 from deployments.http.admission import Admission
@@ -46,7 +54,7 @@ log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
 RETRY_INTERVAL_S = 0.5  # between looks at one that is not
 LOOK_TIMEOUT_S = 5.0
-RULES_INTERVAL_S = 2.0  # between looks at the rules file
+RULES_INTERVAL_S = 2.0  # between looks at the rules file, and at the routing model's
 GRACE_S = 0.5  # a turn ends by itself in its time; where it does not, it is ended
 
 Work = Callable[[], Awaitable[None]]
@@ -76,6 +84,7 @@ class IngressApp:
         self._rooms = rooms
         self._metrics = Metrics()
         self._intents = settings.intents
+        self._routing_file = None if settings.routing.model is None else Path(settings.routing.model)
         self._pipeline = Pipeline(
             settings,
             classifier=rooms.classifier,
@@ -83,6 +92,7 @@ class IngressApp:
             cache=rooms.cache,
             tiers=rooms.tiers,
             rules=self._load_rules(),
+            routing=BUILT_IN if settings.routing.model is None else load_routing(Path(settings.routing.model)),
             sessions=rooms.sessions,
             tools=rooms.tools,
         )
@@ -140,6 +150,8 @@ class IngressApp:
         watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
         watchers.append(asyncio.create_task(_for_ever("rules", self._watch_rules)))
         watchers.append(asyncio.create_task(_for_ever("admission", self._admission.watch)))
+        if self._routing_file is not None:
+            watchers.append(asyncio.create_task(_for_ever("routing", partial(self._watch_routing, self._routing_file))))
         try:
             yield
         finally:
@@ -174,6 +186,27 @@ class IngressApp:
             return
         self._pipeline.use_rules(rules)
         log.info("rules_in_use", fingerprint=rules.fingerprint, rules=len(rules.rules))
+
+    async def _watch_routing(self, file: Path) -> None:
+        """A newly fitted model chooses from the next turn on; while it is not valid, the one before does."""
+        seen = b""
+        while True:
+            content = await asyncio.to_thread(_content, file)
+            if content and content != seen:
+                seen = content
+                if fingerprint_of(content) != self._pipeline.router.model.fingerprint:
+                    self._use_changed_routing(content, file)
+            await asyncio.sleep(RULES_INTERVAL_S)
+
+    def _use_changed_routing(self, content: bytes, file: Path) -> None:
+        kept = self._pipeline.router.model.fingerprint
+        try:
+            model = RoutingModel.parse(content, str(file))
+        except RoutingModelError as error:
+            log.error("routing_not_valid", error=str(error), kept=kept)
+            return
+        self._pipeline.use_routing(model)
+        log.info("routing_in_use", fingerprint=model.fingerprint, threshold=model.threshold)
 
     async def _watch(self, name: str) -> None:
         start = self._rooms.start.get(name)

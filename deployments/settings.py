@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 Placement = Literal["ingress", "deployment"]
 Language = Literal["en", "zh"]
+TierName = Literal["small", "large", "cloud"]
 PLACEMENT_HELP = "'ingress': inside the ingress process (no hop); 'deployment': a deployment of its own, scaled apart."
 
 
@@ -430,9 +431,7 @@ class RetrySettings(Branch):
 class TierSettings(Branch):
     """One language model behind ray.serve.llm, or behind an OpenAI-compatible address."""
 
-    name: Literal["small", "large", "cloud"] = Field(
-        description="The tier's name: also the path that an answer of it is marked with."
-    )
+    name: TierName = Field(description="The tier's name: also the path that an answer of it is marked with.")
     model_id: str = Field(description="Name under which the OpenAI-compatible API offers it.")
     model_source: str = Field("", description="Hugging Face id or local folder of the weights.")
     openai: OpenAISettings | None = Field(None, description="Where it answers, if not in replicas of our own.")
@@ -539,10 +538,29 @@ class TurnLogSettings(Branch):
 class RewritingSettings(Branch):
     """Follow-ups of which the rules are not sure what they leave out."""
 
-    tier: Literal["small", "large"] | None = Field(
+    tier: TierName | None = Field(
         None, description="The tier that puts them as questions which stand alone; none: the rules' version stands."
     )
     timeout_s: float = Field(1.5, gt=0, description="Where it would take longer, the rules' version stands, seconds.")
+
+
+class RoutingSettings(Branch):
+    """Which of several language models writes. With one there is nothing to choose."""
+
+    model: str | None = Field(
+        None, description="File of `raydesk routing fit`, taken over when it changes; none: weights set by hand."
+    )
+    thresholds: dict[TierName, Annotated[float, Field(ge=0, le=1)]] = Field(
+        {},
+        description="Probability that the smallest tier's answer is good enough, from which a tier writes; the last "
+        "tier takes the rest. Where none is given: the model's own for the smallest tier, 0 for one in the middle.",
+    )
+    load_relief: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="Share by which a tier's threshold sinks while the next larger one is fully at work and it is not.",
+    )
 
 
 class DeadlineSettings(Branch):
@@ -584,6 +602,7 @@ class AppSettings(BaseSettings):
     turn_log: TurnLogSettings = TurnLogSettings()
     rewriting: RewritingSettings = RewritingSettings()
     retries: RetrySettings = RetrySettings()
+    routing: RoutingSettings = RoutingSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
 
     @classmethod
@@ -615,7 +634,7 @@ class AppSettings(BaseSettings):
         apart = {"placement", "replicas"}
         tiers = {"engine_kwargs", "env", "replicas", "breaker"}
         return self.model_dump_json(
-            include={"encoder", "intents", "retriever", "tiers", "rewriting", "answers", "tenants"},
+            include={"encoder", "intents", "retriever", "tiers", "rewriting", "routing", "answers", "tenants"},
             exclude={
                 "intents": apart,
                 "retriever": apart,

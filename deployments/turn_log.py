@@ -38,6 +38,8 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("intent_margin", "Float32"),
     ("path", "LowCardinality(String)"),
     ("route_reason", "String"),
+    ("route_score", "Float32"),
+    ("route_features", "Map(String, Float32)"),
     ("answer", "String"),
     ("citation_chunk_ids", "Array(String)"),
     ("citation_urls", "Array(String)"),
@@ -158,4 +160,7 @@ def _connect(dsn: str) -> Any:
     ):
         described = ", ".join(f"{name} {kind}" for name, kind in columns)
         client.command(f"CREATE TABLE IF NOT EXISTS {table} ({described}) ENGINE = {engine}")
+        # A log of an earlier version lacks the newest columns: they are empty in its rows.
+        new = ", ".join(f"ADD COLUMN IF NOT EXISTS {name} {kind}" for name, kind in columns)
+        client.command(f"ALTER TABLE {table} {new}")
     return client

@@ -160,6 +160,7 @@ class Calling:
 class Searching:
     state: FlowState  # ended
     question: str
+    tier: str | None = None  # that is to write the answer
 
 
 Move = Question | Saying | Searching
@@ -185,10 +186,10 @@ def next_move(rules: Rules, rule: Rule, state: FlowState, situation: Situation) 
             case Answer(replies, reason):
                 reply = _reply(replies.get(language), rules, state, language)
                 return Saying(rule.name, ended, reply, _filled(reason, rules, state, language))
-            case Retrieve(queries):
+            case Retrieve(queries, tier):
                 query = queries.get(language)
                 question = state.question if query is None else _filled(query, rules, state, language)
-                return Searching(ended, question)
+                return Searching(ended, question, tier)
             case _:
                 assert_never(step)
     raise AssertionError(f"rule {rule.name} has no end, which its file is checked for")

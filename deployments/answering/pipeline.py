@@ -57,6 +57,7 @@ from deployments.answering.protocols import IntentClassifier, Retriever, Semanti
 from deployments.answering.query import asked_instead, build_query, without_last_answer
 from deployments.answering.resilience import Budget, RetryBudget
 from deployments.answering.rewriting import TierRewriter, rewritten
+from deployments.answering.routing import BUILT_IN, Features, Route, Router, RoutingModel, TierLoads, as_row, features
 from deployments.answering.rules import Reply, Rules
 from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import (
@@ -89,6 +90,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _MOST_RECHECKS = 3  # versions, the latest first, from which it is looked whether an answer still stands
 _LEASE_POLL_S = 0.1
+# Of a record, what an answer made for several leaves in each one's.
+_SHARED = (
+    "path",
+    "route_reason",
+    "route_score",
+    "route_features",
+    "knowledge_version",
+    "cache_similarity",
+    "finish_reason",
+    "grounded",
+)
 PASSAGE_CHARS = 700  # of a passage that is quoted instead of a generated answer
 
 
@@ -106,6 +118,7 @@ class Pipeline:
         rules: Rules,
         sessions: Sessions | None = None,
         tools: ToolCaller | None = None,
+        routing: RoutingModel = BUILT_IN,
         now_s: Callable[[], float] = time.time,
         rng: random.Random | None = None,
     ) -> None:
@@ -121,6 +134,8 @@ class Pipeline:
         self.flights: Flights[Turn, AnswerEvent] = Flights()
         self.rng = rng or random.Random()  # noqa: S311 - it only chooses what is looked at twice
         self._background: set[asyncio.Task[None]] = set()
+        self.loads = TierLoads()
+        self.router = Router(settings.routing, routing)
         self.use_rules(rules)
 
     def tiers_for(self, principal: Principal) -> dict[str, Tier]:
@@ -130,7 +145,12 @@ class Pipeline:
     def use_rules(self, rules: Rules) -> None:
         """From the next turn on; the running ones end with the rules that they began with."""
         self.rules = rules
-        self.policy_version = _policy_version(self.settings, rules)
+        self.policy_version = _policy_version(self.settings, rules, self.router.model)
+
+    def use_routing(self, model: RoutingModel) -> None:
+        """From the next turn on."""
+        self.router = Router(self.settings.routing, model)
+        self.policy_version = _policy_version(self.settings, self.rules, model)
 
     async def check(self, request: ChatRequest) -> str:
         """The knowledge version that the turn will use; empty where that cannot be told in time.
@@ -195,6 +215,7 @@ class Turn:
         self._budget = pipeline.budget(request)
         self._stale: CacheHit | None = None  # a stored answer of which it could not be told whether it still stands
         self._private = ""  # why this turn's answer is one customer's alone
+        self._rule_tier: str | None = None  # that a rule wants to write
         self._conversation = Conversation(pipeline.sessions, request)
         self._started = time.perf_counter()
         record.language, record.knowledge_version = self._query.language, version
@@ -268,6 +289,7 @@ class Turn:
             move = await self._match_rule(understanding)
         if isinstance(move, Searching):
             asked, self._query = self._query, asked_instead(self._query, move.question)
+            self._rule_tier = move.tier
             if understanding is None or self._query is not asked:
                 understanding = await self._understand()
         elif move is not None:
@@ -324,7 +346,7 @@ class Turn:
 
     async def _shared(self, understanding: Understanding | None) -> AsyncGenerator[AnswerEvent, None]:
         """With all who ask the same now. Where the one who began fails before the first word, the next one begins."""
-        key = f"{self._scope.key()}|{self._record.knowledge_version}|{self._query.normalized}"
+        key = f"{self._scope.key()}|{self._record.knowledge_version}|{self._rule_tier}|{self._query.normalized}"
         for is_last in (False, True):
             flight, begins = self._p.flights.join(key, self._twin, lambda maker: maker._from_knowledge(understanding))
             flight.maker._askers.update(self._askers)
@@ -345,12 +367,15 @@ class Turn:
         twin = Turn(self._p, self._request, record, record.knowledge_version)
         twin._query, twin._scope, twin._private = self._query, self._scope, self._private
         twin._stale = self._stale
+        twin._rule_tier = self._rule_tier
         return twin
 
     def _as_own(self, event: AnswerEvent, made: TurnRecord, begins: bool) -> AnswerEvent:
         """An event of an answer made for several, as one of this turn. begins: whether this turn pays for it."""
         record, request = self._record, self._request
-        for name in ("path", "route_reason", "knowledge_version", "cache_similarity", "finish_reason", "grounded"):
+        if isinstance(event, Delta):
+            return self._delta(event.text)
+        for name in _SHARED:
             setattr(record, name, getattr(made, name))
         record.evidence_ids = list(made.evidence_ids)
         record.degraded = list(dict.fromkeys([*record.degraded, *made.degraded]))
@@ -358,8 +383,6 @@ class Turn:
             case Meta():
                 own = (request.turn_id, request.request_id, request.conversation_id)
                 return replace(event, turn_id=own[0], request_id=own[1], conversation_id=own[2])
-            case Delta():
-                return self._delta(event.text)
             case Cited():
                 return self._cited(event.citation)
             case Done():
@@ -572,14 +595,31 @@ class Turn:
         asked = words(self._query.search_text)
         return [found for found in evidence.chunks if is_evidence(found, asked, self._query.language, limits)]
 
-    def _choose_tiers(self) -> list[Tier]:
-        """Those that are up and write the customer's language, the smallest first; why none is goes into `degraded`."""
-        tiers, wanted = self._p.tiers_for(self._request.principal), self._request.model
-        candidates = [tiers[wanted]] if wanted is not None else list(tiers.values())
-        fluent = [tier for tier in candidates if wanted is not None or self._query.language in tier.settings.languages]
-        for tier in takewhile(lambda tier: tier.state != "ready", fluent):
+    def _choose_tiers(
+        self, chunks: list[RetrievedChunk], understanding: Understanding | None
+    ) -> tuple[list[Tier], Route | None]:
+        """Those that are up and write the customer's language, the one that fits the question first, and why it does.
+
+        Why that one, or any, is not up goes into `degraded`.
+        """
+        tiers, named = self._p.tiers_for(self._request.principal), self._request.model
+        fluent = [name for name, tier in tiers.items() if self._query.language in tier.settings.languages]
+        candidates = fluent if named is None else [named]
+        if not candidates:
+            return [], None
+        route = self._p.router.choose(
+            [self._p.loads.view(tiers[name].settings) for name in candidates],
+            lambda: self._features(chunks, understanding),
+            wanted=self._rule_tier,
+            left_s=self._limit_s("generate", self._budget.total_s),
+        )
+        ordered = [tiers[name] for name in route.tiers]
+        for tier in takewhile(lambda tier: tier.state != "ready", ordered):
             self._record.degraded.append(f"{tier.settings.name}:{tier.state}")
-        return [tier for tier in fluent if tier.state == "ready"]
+        return [tier for tier in ordered if tier.state == "ready"], route
+
+    def _features(self, chunks: list[RetrievedChunk], understanding: Understanding | None) -> Features:
+        return features(self._query, understanding, chunks, uses_tools=bool(self._private))
 
     # --- ways to answer ---
 
@@ -665,12 +705,13 @@ class Turn:
     async def _generate(
         self, chunks: list[RetrievedChunk], understanding: Understanding | None
     ) -> AsyncGenerator[AnswerEvent, None]:
-        tiers = self._choose_tiers()
-        if not tiers:
+        tiers, route = self._choose_tiers(chunks, understanding)
+        if route is None or not tiers:
             for event in self._give_passage(chunks[0], "no model that writes this language is up"):
                 yield event
             return
         writing = Generation(tiers, lambda tier: self._generation(tier, self._given(chunks, tier)), self._help())
+        began_s = time.perf_counter()
         async with aclosing(self._written(writing, chunks)) as items:
             try:
                 first = await anext(items)
@@ -679,10 +720,12 @@ class Turn:
                 first = None
             name, evidence = writing.author.settings.name, self._given(chunks, writing.author)
             if not isinstance(first, TextDelta):
+                self._note_route(route, chunks, understanding)
                 for event in self._give_passage(chunks[0], f"the {name} model had no supported answer"):
                     yield event
                 return
-            yield self._begin(name, f"{len(evidence)} sources for the {name} model")
+            self._p.loads.began_to_write(name, time.perf_counter() - began_s)
+            yield self._begin(name, f"{len(evidence)} sources for the {name} model, {route.reason}")
             end, grounder = GenerationEnd("stop", 0, 0), Grounder(Sources(evidence))
             item: TextDelta | GenerationEnd | None = first
             while item is not None:
@@ -704,7 +747,13 @@ class Turn:
             done = replace(done, buttons=(Button(label, message),))
         bound = bound_of_passages(evidence, self._query.search_text, self._query.language)
         await self._keep(understanding, evidence, bound)
+        self._note_route(route, chunks, understanding)
         yield done
+
+    def _note_route(self, route: Route, chunks: list[RetrievedChunk], understanding: Understanding | None) -> None:
+        """Also where nothing was chosen: what was seen then is what a choice can be fitted to."""
+        seen = route.features or self._features(chunks, understanding)
+        self._record.route_score, self._record.route_features = route.score or 0.0, as_row(seen)
 
     async def _written(
         self, writing: Generation, chunks: list[RetrievedChunk]
@@ -714,7 +763,7 @@ class Turn:
         A caller who names a model is given that model's own words.
         """
         interval_s = self._p.settings.answers.chunk_interval_ms / 1000
-        async with aclosing(writing.items()) as items:
+        async with self._p.loads.at_work(writing.tier.settings.name), aclosing(writing.items()) as items:
             first = await anext(items)  # only now it is known which tier writes
             tier, evidence = writing.author, self._given(chunks, writing.author)
             said = coalesced(_with_first(first, items), interval_s)
@@ -1015,5 +1064,6 @@ def _asker(request: ChatRequest) -> str:
     return hashlib.sha256(f"{request.principal.key_id}|{name}".encode()).hexdigest()[:16]
 
 
-def _policy_version(settings: AppSettings, rules: Rules) -> str:
-    return hashlib.sha256(f"{PROMPT_VERSION}|{rules.fingerprint}|{settings.policy}".encode()).hexdigest()[:12]
+def _policy_version(settings: AppSettings, rules: Rules, routing: RoutingModel) -> str:
+    decides = f"{PROMPT_VERSION}|{rules.fingerprint}|{routing.fingerprint}|{settings.policy}"
+    return hashlib.sha256(decides.encode()).hexdigest()[:12]

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from deployments.answering.conditions import Condition, Situation
 from deployments.answering.slots import Slot
 from deployments.answering.types import Button, Language, Link
+from deployments.settings import TierName
 from models.protocols import OUT_OF_SCOPE, IntentPrediction
 
 UTC = ZoneInfo("UTC")
@@ -55,6 +56,7 @@ class Retrieve:
     """Leaves the answer to the knowledge; without queries, to the question that began the flow."""
 
     queries: Mapping[Language, str] = field(default_factory=dict)
+    tier: TierName | None = None  # that writes the answer; None: whichever fits
     when: Condition = field(default_factory=Condition)
 
 

@@ -32,6 +32,7 @@ from deployments.answering.slot_codes import OrderNumber, Pattern, PatternError,
 from deployments.answering.slot_dates import DateSlot
 from deployments.answering.slots import Choice, FreeText, Option, Slot, SlotKind
 from deployments.answering.types import Button, Language, Link
+from deployments.settings import TierName
 from models.protocols import OUT_OF_SCOPE
 
 LANGUAGES: tuple[Language, ...] = ("en", "zh")
@@ -198,6 +199,7 @@ class _StepEntry(_Entry):
     tool: _ToolEntry | None = None
     retrieve: Literal[True] | None = None
     query: Texts | None = None  # what is retrieved, where it is not the customer's question
+    tier: TierName | None = None  # that writes the answer from what is retrieved
 
     @property
     def actions(self) -> list[str]:
@@ -399,6 +401,8 @@ def _of_action(step: _StepEntry, place: Location) -> Said:
         yield place, f"one step does one thing, not {' and '.join(step.actions)}"
     if step.query is not None and step.retrieve is None:
         yield (*place, "query"), "a query needs 'retrieve: true'"
+    if step.tier is not None and step.retrieve is None:
+        yield (*place, "tier"), "a tier writes from what is retrieved: it needs 'retrieve: true'"
 
 
 def _of_condition(when: _ConditionEntry, entries: _RulesFile, place: Location) -> Said:
@@ -478,7 +482,7 @@ def _step(entry: _StepEntry, entries: _RulesFile, *, is_rule: bool) -> Step:
     if entry.tool is not None:
         return CallTool(entry.tool.name, entry.tool.arguments, when)
     if entry.retrieve is not None:
-        return Retrieve(entry.query or {}, when)
+        return Retrieve(entry.query or {}, entry.tier, when)
     replies = {language: _reply(reply) for language, reply in (entry.reply or {}).items()}
     return Answer(replies, entry.handoff.reason if entry.handoff else "", when)
 

@@ -307,6 +307,8 @@ class TurnRecord:
     intent_margin: float = 0.0
     path: str = ""
     route_reason: str = ""
+    route_score: float = 0.0  # that the smallest model's answer is good enough, 0-1; 0 where nothing was chosen
+    route_features: dict[str, float] = field(default_factory=dict)  # what that was told by; of written answers alone
     answer: str = ""
     citations: list[Citation] = field(default_factory=list)
     evidence_ids: list[str] = field(default_factory=list)

@@ -144,12 +144,12 @@ def generate(questions: Sequence[str], count: int, seed: int, days: float = 3.0)
 
 
 def _said(topic: str, kind: Kind, rng: random.Random) -> str:
-    language = "en" if topic.isascii() else "zh"
+    language = _language(topic)
     match kind:
         case "courtesy":
             return rng.choice(_COURTESIES[language]).format(topic)
         case "wording":
-            return _reworded(topic, language, rng)
+            return reworded(topic, rng)
         case "typo":
             return _mistyped(topic, rng)
         case "near":
@@ -158,7 +158,9 @@ def _said(topic: str, kind: Kind, rng: random.Random) -> str:
             return rng.choice((topic, topic, topic, topic.rstrip("?？"), topic.lower()))
 
 
-def _reworded(topic: str, language: str, rng: random.Random) -> str:
+def reworded(topic: str, rng: random.Random) -> str:
+    """In another wording, by rule."""
+    language = _language(topic)
     fitting = [(pattern, ways) for pattern, ways in _WORDINGS[language] if re.search(pattern, topic)]
     if not fitting:
         return topic.lower()
@@ -188,6 +190,10 @@ def _another(topic: str, language: str, rng: random.Random) -> str:
         ways.append(topic.replace(digits[0], str(int(digits[0]) + rng.randint(1, 9)), 1))
     changed = [way for way in ways if way != topic]
     return rng.choice(changed) if changed else topic
+
+
+def _language(topic: str) -> str:
+    return "en" if topic.isascii() else "zh"
 
 
 def _plain(text: str) -> str:
