@@ -12,14 +12,13 @@ import threading
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tantivy
 
 from ingestion.language import CJK
 
-Field = Literal["words", "question"]
-
+_WORDS = "words"  # the field
 # "2.5" and "bank's" are one word, "out-of-network" is three: customers write it either way.
 _TOKEN = re.compile(r"[^\W_]+(?:[.'][^\W_]+)*")
 _RUN = re.compile(f"[{CJK}]+|[^{CJK}]+")
@@ -82,24 +81,22 @@ class LexicalIndex:
     def doc_count(self) -> int:
         return int(self._searcher.num_docs)
 
-    def doc_freq(self, term: str, field: Field = "words") -> int:
+    def doc_freq(self, term: str) -> int:
         """Rows that hold the term; a term is one of `query_terms`."""
-        return int(self._searcher.doc_freq(field, term))
+        return int(self._searcher.doc_freq(_WORDS, term))
 
-    def search(
-        self, text: str, top_k: int, field: Field = "words", weights: Mapping[str, float] | None = None
-    ) -> list[tuple[int, float]]:
+    def search(self, text: str, top_k: int, weights: Mapping[str, float] | None = None) -> list[tuple[int, float]]:
         """(row, BM25 score), best first. weights: of the text's terms, where they are not to count alike (1.0)."""
         shared = weights or {}
-        terms = [self._term(field, term, term_weight(term) * shared.get(term, 1.0)) for term in query_terms(text)]
+        terms = [self._term(term, term_weight(term) * shared.get(term, 1.0)) for term in query_terms(text)]
         if not terms:
             return []
         hits = self._searcher.search(tantivy.Query.boolean_query(terms), top_k, count=False).hits
         rows = self._searcher.fast_field_values("row", [address for _, address in hits])
         return [(int(row), float(score)) for row, (score, _) in zip(rows, hits, strict=True)]
 
-    def _term(self, field: Field, term: str, weight: float) -> tuple[Any, Any]:
-        query = tantivy.Query.term_query(self._index.schema, field, term)
+    def _term(self, term: str, weight: float) -> tuple[Any, Any]:
+        query = tantivy.Query.term_query(self._index.schema, _WORDS, term)
         return tantivy.Occur.Should, query if weight == 1.0 else tantivy.Query.boost_query(query, weight)
 
 
@@ -108,26 +105,25 @@ def term_weight(term: str) -> float:
     return _CHARACTER_WEIGHT if len(term) == 1 and _CJK.match(term) else 1.0
 
 
-def best_score(indexes: Sequence[LexicalIndex], text: str, field: Field = "words") -> float:
+def best_score(indexes: Sequence[LexicalIndex], text: str) -> float:
     """What a row would score that is full of every term of the text, also of those that no row has; 0 without terms.
 
     A score divided by it says how much of what was asked for was found, 0-1, whatever was asked for.
     """
     total = sum(index.doc_count for index in indexes)
     return (_K1 + 1) * sum(
-        term_weight(term) * idf(total, sum(index.doc_freq(term, field) for index in indexes))
-        for term in query_terms(text)
+        term_weight(term) * idf(total, sum(index.doc_freq(term) for index in indexes)) for term in query_terms(text)
     )
 
 
-def shared_weights(indexes: Sequence[LexicalIndex], text: str, field: Field = "words") -> list[dict[str, float]]:
+def shared_weights(indexes: Sequence[LexicalIndex], text: str) -> list[dict[str, float]]:
     """For each index the weights with which `LexicalIndex.search` gives scores that compare with the others'.
 
     Only the rarity of terms is shared: each index still takes the length of a text by its own average.
     """
     terms = query_terms(text)
     counts = [index.doc_count for index in indexes]
-    return idf_weights(counts, [{term: index.doc_freq(term, field) for term in terms} for index in indexes])
+    return idf_weights(counts, [{term: index.doc_freq(term) for term in terms} for index in indexes])
 
 
 def idf_weights(doc_counts: Sequence[int], doc_freqs: Sequence[Mapping[str, int]]) -> list[dict[str, float]]:
@@ -154,18 +150,16 @@ def searchable_text(title: str, heading_path: Sequence[str], text: str) -> str:
     return " ".join((title, title, *heading_path, text))
 
 
-def build_lexical_index(folder: Path, texts: Iterable[tuple[str, str]]) -> None:
-    """Row n is the n-th (text, question); the question is empty where there is none."""
+def build_lexical_index(folder: Path, texts: Iterable[str]) -> None:
+    """Row n is the n-th text."""
     folder.mkdir(parents=True)
     schema = tantivy.SchemaBuilder()
-    schema.add_text_field("words", stored=False, tokenizer_name="whitespace", index_option="freq")
-    schema.add_text_field("question", stored=False, tokenizer_name="whitespace", index_option="freq")
+    schema.add_text_field(_WORDS, stored=False, tokenizer_name="whitespace", index_option="freq")
     schema.add_integer_field("row", stored=False, indexed=False, fast=True)
     index = tantivy.Index(schema.build(), path=str(folder))
     writer = index.writer(heap_size=_WRITER_BYTES, num_threads=1)
-    for row, (text, question) in enumerate(texts):
-        words, asked = " ".join(tokens(text)), " ".join(tokens(question))
-        writer.add_document(tantivy.Document(words=[words], question=[asked], row=row))
+    for row, text in enumerate(texts):
+        writer.add_document(tantivy.Document(words=[" ".join(tokens(text))], row=row))
     writer.commit()
     writer.wait_merging_threads()
 

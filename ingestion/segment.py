@@ -26,7 +26,7 @@ from ingestion.errors import CorruptVersionError, StoreError
 from ingestion.lexical_index import LexicalIndex, build_lexical_index, searchable_text
 from models.protocols import Vectors
 
-INDEX_FORMAT = 3  # raised when indexes are made in another way from the same chunks: words cut differently, say
+INDEX_FORMAT = 4  # raised when indexes are made in another way from the same chunks: words cut differently, say
 CHUNKS_FILE = "chunks.parquet"
 _DENSE_FILE, _QUESTIONS_FILE, _LEXICAL_FOLDER = "dense.faiss", "questions.faiss", "lexical"
 CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))
@@ -120,11 +120,11 @@ def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
         raise CorruptVersionError(f"{folder.name}/{CHUNKS_FILE} cannot be read: {error}") from error
 
 
-def _texts(table: pa.Table) -> Iterator[tuple[str, str]]:
-    names = ["title", "heading_path", "text", "question"]
+def _texts(table: pa.Table) -> Iterator[str]:
+    names = ["title", "heading_path", "text"]
     for batch in table.select(names).to_batches(max_chunksize=10_000):
-        for title, path, text, question in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
-            yield searchable_text(title, path, text), question
+        for title, path, text in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+            yield searchable_text(title, path, text)
 
 
 # --- searching ---

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from ingestion.chunk import Chunk
-from ingestion.lexical_index import Field, best_score, shared_weights
+from ingestion.lexical_index import best_score, shared_weights
 from ingestion.segment import Mask, Segment, Visible
 from models.protocols import Vectors
 
@@ -104,20 +104,9 @@ class KnowledgeVersion:
         self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
     ) -> list[Hit]:
         """By BM25, passages and pairs alike; a score is the share of the most that the text could score, 0-1."""
-        return self._search_text(text, "words", top_k, audiences, today, language)
-
-    def search_questions_text(
-        self, text: str, top_k: int, audiences: frozenset[str], today: date, language: str | None = None
-    ) -> list[Hit]:
-        """Curated pairs by the BM25 of their questions, as `search_lexical`."""
-        return self._search_text(text, "question", top_k, audiences, today, language)
-
-    def _search_text(
-        self, text: str, field: Field, top_k: int, audiences: frozenset[str], today: date, language: str | None
-    ) -> list[Hit]:
         indexes = [part.segment.lexical for part in self.parts]
         # A word is as rare as it is in all segments together, or scores of a small one would not compare.
-        weights = shared_weights(indexes, text, field) if len(indexes) > 1 else [None]
+        weights = shared_weights(indexes, text) if len(indexes) > 1 else [None]
         of_part = {part.segment.key: weight for part, weight in zip(self.parts, weights, strict=True)}
 
         def search(part: Part, visible: Visible) -> list[tuple[int, float]]:
@@ -126,13 +115,13 @@ class KnowledgeVersion:
                 return []
             depth = _first_depth(top_k, visible.dense.share)
             while True:
-                hits = part.segment.lexical.search(text, depth, field, of_part[part.segment.key])
+                hits = part.segment.lexical.search(text, depth, of_part[part.segment.key])
                 seen = [(row, score) for row, score in hits if visible.mask[row]]
                 if len(seen) >= top_k or len(hits) < depth:
                     return seen[:top_k]
                 depth *= 4
 
-        return self._search(search, top_k, audiences, today, language, best_score(indexes, text, field))
+        return self._search(search, top_k, audiences, today, language, best_score(indexes, text))
 
     def _search(
         self,

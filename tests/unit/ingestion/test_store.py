@@ -128,12 +128,9 @@ def test_lexical_search_stems_english_and_segments_chinese(version: KnowledgeVer
     assert version.search_lexical("?!", 9, PUBLIC, TODAY) == []
 
 
-def test_questions_are_found_by_vector_and_by_words(version: KnowledgeVersion) -> None:
+def test_questions_are_found_by_vector(version: KnowledgeVersion) -> None:
     asked = "How do I cancel an order?"
     assert [found.chunk.id for found in version.search_questions(ask(asked), 5, PUBLIC, TODAY)] == ["qa-cancel"]
-    assert [found.chunk.id for found in version.search_questions_text(asked, 5, PUBLIC, TODAY)] == ["qa-cancel"]
-    assert version.search_questions_text("orders press", 5, PUBLIC, TODAY)[0].chunk.id == "qa-cancel"
-    assert version.search_questions_text("delivery", 5, PUBLIC, TODAY) == []  # a passage, not a question
 
 
 @pytest.mark.parametrize(
