@@ -1,6 +1,6 @@
 // The chat page: one conversation, kept in this tab. Words are in words.js, the wire in stream.js, text in render.js.
 
-import { ask, ChatError } from "./stream.js";
+import { ask, cancel, ChatError } from "./stream.js";
 import { blocks, element, link } from "./render.js";
 import { degradedNote, listTiers, WORDS } from "./words.js";
 
@@ -47,8 +47,10 @@ async function answer() {
   try {
     await receive(turn, running.signal);
   } catch (error) {
-    if (running?.signal.aborted) turn.note(words.stopped);
-    else turn.fail(error);
+    if (running?.signal.aborted) {
+      turn.note(words.stopped);
+      if (turn.meta) cancel(turn.meta.turn_id, sessionStorage.getItem(KEY));
+    } else turn.fail(error);
   } finally {
     turn.end();
     if (turn.text) messages.push({ role: "assistant", content: turn.text.slice(0, MAX_CHARS) });

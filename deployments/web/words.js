@@ -55,6 +55,7 @@ export const WORDS = {
     tierStarting: (tier) => `The ${tier} model was still starting, so the answer was made without it.`,
     tierAway: (tier) => `The ${tier} model was away, so the answer was made without it.`,
     cacheAway: "The answer cache was away; that only costs time.",
+    resumeAway: "Had the connection broken, this answer could not have been continued.",
     intentsAway: "Intent recognition was away, so preset answers were skipped.",
     partAway: "A part of the service was away.",
     status: {
@@ -82,6 +83,10 @@ export const WORDS = {
       payload_too_large: "This message is too long.",
       unknown_collection: "There is no published help content yet.",
       internal_error: "Something went wrong on our side.",
+      turn_cancelled: "This answer was stopped before it was complete.",
+      turn_lost: "The part of the service that was answering is gone. Please ask again.",
+      events_gone: "The rest of this answer is no longer kept. Please ask again.",
+      not_found: "The rest of this answer is no longer kept. Please ask again.",
       broken_off: "The connection broke off before the answer was complete.",
       network: "The service cannot be reached. Please check the connection.",
     },
@@ -134,6 +139,7 @@ export const WORDS = {
     tierStarting: (tier) => `${tierName(tier)}仍在启动，本次回答没有使用它。`,
     tierAway: (tier) => `${tierName(tier)}暂不可用，本次回答没有使用它。`,
     cacheAway: "答案缓存暂不可用，只会慢一些。",
+    resumeAway: "若连接中断，本次回答将无法继续。",
     intentsAway: "意图识别暂不可用，已跳过预设回答。",
     partAway: "服务的一部分暂不可用。",
     status: { waiting: "连接中", ready: "就绪", starting: "启动中", partial: "部分就绪", away: "无法连接" },
@@ -155,6 +161,10 @@ export const WORDS = {
       payload_too_large: "消息太长。",
       unknown_collection: "尚未发布帮助内容。",
       internal_error: "我们这边出了问题。",
+      turn_cancelled: "此回答在完成前已停止。",
+      turn_lost: "正在回答的服务已中断，请重新提问。",
+      events_gone: "此回答的其余部分已不再保留，请重新提问。",
+      not_found: "此回答的其余部分已不再保留，请重新提问。",
       broken_off: "连接中断，答案不完整。",
       network: "无法连接服务，请检查网络。",
     },
@@ -176,6 +186,7 @@ export function listTiers(words, tiers) {
 export function degradedNote(words, what) {
   const [part, state] = what.split(":");
   if (part === "cache") return words.cacheAway;
+  if (part === "resume") return words.resumeAway;
   if (part === "intent_classifier") return words.intentsAway;
   if (!["small", "large", "cloud"].includes(part)) return words.partAway;
   return state === "starting" ? words.tierStarting(part) : words.tierAway(part);

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
 
 pytestmark = pytest.mark.e2e
 
@@ -116,6 +116,50 @@ def test_a_chinese_question_is_answered_in_chinese(open_page: OpenPage) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
     answer = ask(page, CHINESE_QUESTION)
     expect(answer.locator(".text")).to_contain_text(re.compile(r"[\u4e00-\u9fff]{4}"))
+
+
+def test_an_answer_that_is_cut_off_goes_on_where_it_was(open_page: OpenPage) -> None:
+    page = open_page()
+    whole = ask(page, FAQ_QUESTION).locator(".text").inner_text()
+    page.get_by_role("button", name="New chat").click()
+    asked_for: list[str | None] = []
+
+    def cut(route: Route) -> None:
+        """The network fails after two events, with the answer's words among them."""
+        blocks = route.fetch().text().split("\n\n")
+        route.fulfill(
+            headers={"content-type": "text/event-stream"}, body="\n\n".join([*blocks[:2], "id: 3\nevent: ci"])
+        )
+
+    def listen(request: Request) -> None:
+        if "/v1/turns/" in request.url:
+            asked_for.append(request.headers.get("last-event-id"))
+
+    page.route("**/v1/chat", cut, times=1)
+    page.on("request", listen)
+    answer = ask(page, FAQ_QUESTION)
+    assert asked_for == ["2"]
+    expect(answer.locator(".text")).to_have_text(whole)
+    expect(answer.locator(".source")).not_to_have_count(0)
+    expect(answer.locator(".total")).to_have_count(1)
+
+
+def test_a_question_that_was_lost_on_its_way_is_sent_again(open_page: OpenPage) -> None:
+    page = open_page()
+    keys: list[str | None] = []
+
+    def lose(route: Route) -> None:
+        keys.append(route.request.headers.get("idempotency-key"))
+        if len(keys) == 1:
+            route.fetch()  # it arrives, and its answer does not
+            route.fulfill(headers={"content-type": "text/event-stream"}, body="")
+        else:
+            route.continue_()
+
+    page.route("**/v1/chat", lose)
+    ask(page, FAQ_QUESTION)
+    assert len(keys) == 2
+    assert keys[0] == keys[1] is not None
 
 
 def test_a_phone_needs_no_horizontal_scrolling(open_page: OpenPage) -> None:
