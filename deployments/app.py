@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import Field
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
@@ -40,6 +41,7 @@ from deployments.turns.event_log import EventLog
 from ingestion.store import Shard
 
 Handles = dict[str, DeploymentHandle]
+_PREFIX_ROUTER = "ray.serve.llm.request_router.PrefixCacheAffinityRouter"
 TIER_DEPLOYMENT = "tier"  # its name within the tier's own application
 
 
@@ -91,9 +93,15 @@ def _vllm(tier: TierSettings) -> serve.Application:
         placement_group_config={"bundles": [bundle]},
         engine_kwargs=tier.engine_kwargs,
         runtime_env={"env_vars": tier.env},
-        deployment_config=_deployment_options(tier.replicas),
+        deployment_config=_deployment_options(tier.replicas) | _routing(tier),
     )
     return build_llm_deployment(config, deployment_cls=TierServer, override_serve_options={"name": TIER_DEPLOYMENT})
+
+
+def _routing(tier: TierSettings) -> dict[str, Any]:
+    if not tier.routes_by_prefix:
+        return {}
+    return {"request_router_config": RequestRouterConfig(request_router_class=_PREFIX_ROUTER)}
 
 
 def _tier(arguments: TierArguments) -> TierSettings:

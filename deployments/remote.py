@@ -34,6 +34,7 @@ from deployments.answering.types import (
     Standing,
     Understanding,
 )
+from deployments.engine_wire import EngineRequest
 from deployments.lease import Renewals
 from deployments.retriever import Candidates
 from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
@@ -265,13 +266,9 @@ async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerat
         raise EngineDiedError(f"the generation broke off: {type(error).__name__}") from error
 
 
-def _body(request: GenerationRequest) -> dict[str, Any]:
+def _body(request: GenerationRequest) -> EngineRequest:
     messages = [{"role": message.role, "content": message.content} for message in request.messages]
-    body: dict[str, Any] = {
-        "messages": messages,
-        "max_tokens": request.max_output_tokens,
-        "temperature": request.temperature,
-    }
+    body = EngineRequest(messages=messages, max_tokens=request.max_output_tokens, temperature=request.temperature)
     if request.seed is not None:
         body["seed"] = request.seed
     if request.stop:
