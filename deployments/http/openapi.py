@@ -200,11 +200,11 @@ def _reply(reply: Reply, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _stream(stream: EventStream, schemas: _Schemas) -> dict[str, Any]:
-    """OpenAPI 3.1 has no word for events: the body is a string, and `x-events` says what stands in each."""
+    """OpenAPI 3.1 has no word for events: `x-events` says what stands in each. No type, since tools differ on it."""
     names: Mapping[str, Any] = {
         name or "message": schemas.of(kind, "serialization") for name, kind in stream.events.items()
     }
-    return {"schema": {"type": "string", "x-events": names}, "example": stream.example}
+    return {"schema": {"x-events": names}, "example": stream.example}
 
 
 def _failure(errors: Sequence[type[RaydeskError]], schemas: _Schemas) -> dict[str, Any]:

@@ -1,0 +1,345 @@
+"""How a desk bears many connections, and more questions than it can answer: `python -m perf.connections --url URL`.
+
+Three windows, all with questions whose answers are stored:
+
+1. `--connections` WebSockets and as many HTTP connections are held at once; each asks every `--pause-s` seconds, as a
+   customer who reads does. Time to the first piece of text, and what a connection costs in memory.
+2. A closed loop finds how many answers a second the desk gives at most.
+3. An open loop asks twice that for `--overload-s` seconds, no matter what comes back. What counts: how long those wait
+   who are let in, how many are (goodput beside the peak), and whether the others are told 429 or 503 with a
+   `Retry-After` of 1 to 60 seconds, and how soon. `--running-share` of them are of conversations that have begun.
+
+Prints a table; the last line is one JSON document. Talks to loopback and to nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from perf.load import QUESTIONS
+from perf.loopback import loopback_url
+from perf.metrics import Percentiles, percentiles, ratio
+from perf.provenance import provenance
+
+_TIMEOUT_S = 30.0
+_PEAK_CONNECTIONS = 32
+_OPENING_AT_ONCE = 25  # connections that are opened together: it is the holding that is measured
+_MOST_IN_FLIGHT = 4000  # of the open loop; beyond, the client is what is overloaded, and says so
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What came of one question."""
+
+    status: int  # HTTP, or of the error event; 0: the connection failed
+    wait_ms: float  # to the first piece of text, or to the refusal
+    is_running: bool = False  # of a conversation that has begun
+    retry_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """What the open loop saw."""
+
+    asked_per_s: float
+    answered_per_s: float
+    goodput_of_peak: float | None
+    answered_wait_ms: Percentiles | None
+    refused_wait_ms: Percentiles | None
+    refused: int
+    refused_without_pause: int  # no `Retry-After` of 1 to 60 whole seconds
+    failed: int  # neither answered nor refused
+    new_answered_share: float | None
+    running_answered_share: float | None
+
+
+def overload_of(asks: Sequence[Ask], window_s: float, peak_per_s: float) -> Overload:
+    answered = [ask for ask in asks if ask.status == 200]
+    refused = [ask for ask in asks if ask.status in (429, 503)]
+    return Overload(
+        asked_per_s=len(asks) / window_s,
+        answered_per_s=len(answered) / window_s,
+        goodput_of_peak=ratio(len(answered) / window_s, peak_per_s),
+        answered_wait_ms=percentiles([ask.wait_ms for ask in answered]),
+        refused_wait_ms=percentiles([ask.wait_ms for ask in refused]),
+        refused=len(refused),
+        refused_without_pause=sum(not _is_pause(ask.retry_after) for ask in refused),
+        failed=len(asks) - len(answered) - len(refused),
+        new_answered_share=_answered_share([ask for ask in asks if not ask.is_running]),
+        running_answered_share=_answered_share([ask for ask in asks if ask.is_running]),
+    )
+
+
+def _is_pause(text: str | None) -> bool:
+    return text is not None and text.isdecimal() and 1 <= int(text) <= 60
+
+
+def _answered_share(asks: Sequence[Ask]) -> float | None:
+    return ratio(sum(ask.status == 200 for ask in asks), len(asks))
+
+
+# --- one question, over HTTP and over a socket ---
+
+
+def _body(question: str, **fields: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}], **fields}
+
+
+async def ask_http(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Ask:
+    is_running, began = "conversation_id" in body, time.perf_counter()
+    try:
+        async with session.post(f"{url}/v1/chat", json=body) as response:
+            if response.status != 200:
+                await response.read()
+                return Ask(response.status, _ms(began), is_running, response.headers.get("retry-after"))
+            wait_ms = None
+            async for line in response.content:
+                if line.startswith(b"event: delta") and wait_ms is None:
+                    wait_ms = _ms(began)
+                if line.startswith(b"event: error"):
+                    return Ask(500, _ms(began), is_running)
+            return Ask(200 if wait_ms is not None else 0, wait_ms or _ms(began), is_running)
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return Ask(0, _ms(began), is_running)
+
+
+async def ask_socket(socket: aiohttp.ClientWebSocketResponse, name: str, body: dict[str, Any]) -> Ask:
+    began, wait_ms = time.perf_counter(), None
+    await socket.send_json({"type": "ask", "id": name, **body})
+    while True:
+        message = await socket.receive(_TIMEOUT_S)
+        if message.type != aiohttp.WSMsgType.TEXT:
+            return Ask(0, _ms(began))
+        event = json.loads(message.data)
+        if event["event"] == "ping":
+            await socket.send_json({"type": "pong"})
+        if event["id"] != name:
+            continue
+        if event["event"] == "delta" and wait_ms is None:
+            wait_ms = _ms(began)
+        if event["event"] == "error":
+            return Ask(503 if event["data"]["retry_after_s"] else 500, _ms(began))
+        if event["event"] == "done":
+            return Ask(200, wait_ms or _ms(began))
+
+
+def _ms(began: float) -> float:
+    return 1000 * (time.perf_counter() - began)
+
+
+# --- the windows ---
+
+
+async def hold(
+    url: str, connections: int, pause_s: float, seconds: float, replica: int | None
+) -> tuple[dict[str, list[Ask]], dict[str, float]]:
+    """Asks by kind of connection, and KiB of the replica a connection while all are held."""
+    asks: dict[str, list[Ask]] = {"http": [], "websocket": []}
+    memory: dict[str, float] = {}
+    stop = asyncio.Event()
+    async with _session(2 * connections) as session:
+        users: list[asyncio.Task[None]] = []
+        for kind, open_one in (("websocket", _open_socket), ("http", _open_http)):
+            before = _resident_kib(replica)
+            found: list[Any] = []
+            for _ in range(0, connections, _OPENING_AT_ONCE):
+                found += await asyncio.gather(*(open_one(session, url) for _ in range(_OPENING_AT_ONCE)))
+            found = found[:connections]
+            if before is not None and (after := _resident_kib(replica)) is not None:
+                memory[kind] = (after - before) / connections
+            users += [asyncio.create_task(_use(one, pause_s, stop, asks[kind])) for one in found]
+        await asyncio.sleep(seconds)
+        stop.set()
+        await asyncio.gather(*users)
+    return asks, memory
+
+
+Asker = Callable[[dict[str, Any]], Awaitable[Ask]]
+
+
+async def _open_socket(session: aiohttp.ClientSession, url: str) -> Asker:
+    socket = await session.ws_connect(f"{url.replace('http', 'ws', 1)}/v1/ws", max_msg_size=0)
+    await socket.receive()  # ready
+    number = 0
+
+    async def ask(body: dict[str, Any]) -> Ask:
+        nonlocal number
+        number += 1
+        return await ask_socket(socket, f"q{number}", body)
+
+    return ask
+
+
+async def _open_http(session: aiohttp.ClientSession, url: str) -> Asker:
+    """A session of its own would hold one connection each; the pool does, as long as all of them are busy at once."""
+    async with session.get(f"{url}/healthz") as response:
+        await response.read()
+
+    async def ask(body: dict[str, Any]) -> Ask:
+        return await ask_http(session, url, body)
+
+    return ask
+
+
+async def _use(ask: Asker, pause_s: float, stop: asyncio.Event, asks: list[Ask]) -> None:
+    pause = random.uniform(0, pause_s)  # so that not all ask in the same moment
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(pause):
+                await stop.wait()
+        except TimeoutError:
+            asks.append(await ask(_body(random.choice(QUESTIONS))))
+        pause = pause_s
+
+
+async def peak(url: str, seconds: float) -> float:
+    """Answers a second of a closed loop."""
+    until = time.perf_counter() + seconds
+    answered = 0
+
+    async def loop(session: aiohttp.ClientSession) -> None:
+        nonlocal answered
+        while time.perf_counter() < until:
+            answered += (await ask_http(session, url, _body(random.choice(QUESTIONS)))).status == 200
+
+    async with _session(_PEAK_CONNECTIONS) as session:
+        await asyncio.gather(*(loop(session) for _ in range(_PEAK_CONNECTIONS)))
+    return answered / seconds
+
+
+async def overload(url: str, per_s: float, seconds: float, running_share: float) -> list[Ask]:
+    """Asks `per_s` times a second, whatever comes back; waits for what was asked within the window."""
+    asks: list[asyncio.Task[Ask]] = []
+    in_flight = 0
+    began, asked = time.perf_counter(), 0
+
+    def landed(_: asyncio.Task[Ask]) -> None:
+        nonlocal in_flight
+        in_flight -= 1
+
+    async with _session(0) as session:
+        while (now := time.perf_counter() - began) < seconds:
+            while asked < now * per_s and in_flight < _MOST_IN_FLIGHT:
+                fields = {"conversation_id": f"c{asked % 50}"} if random.random() < running_share else {}
+                task = asyncio.create_task(ask_http(session, url, _body(random.choice(QUESTIONS), **fields)))
+                task.add_done_callback(landed)
+                asks.append(task)
+                in_flight, asked = in_flight + 1, asked + 1
+            await asyncio.sleep(0.005)
+        return list(await asyncio.gather(*asks))
+
+
+def _session(limit: int) -> aiohttp.ClientSession:
+    """limit: connections at once; 0: as many as are asked for."""
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=60))
+
+
+async def _store_answers(url: str) -> None:
+    async with _session(1) as session:
+        for question in QUESTIONS * 2:
+            ask = await ask_http(session, url, _body(question))
+            if ask.status != 200:
+                raise SystemExit(f"the desk does not answer {question!r} (status {ask.status}): is it ready?")
+
+
+# --- memory ---
+
+
+def ingress_replica() -> int | None:
+    """The process id of the one ingress replica on this machine; None where there are none, or several."""
+    found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if _is_ingress(path)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_ingress(path: Path) -> bool:
+    try:
+        title = path.read_bytes()
+    except OSError:
+        return False
+    return b"ServeReplica" in title and b":ingress" in title
+
+
+def _resident_kib(pid: int | None) -> float | None:
+    if pid is None:
+        return None
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return float(line.split()[1])
+    return None
+
+
+# --- the command ---
+
+
+async def measure(options: argparse.Namespace) -> dict[str, Any]:
+    replica = options.replica or ingress_replica()
+    await _store_answers(options.url)
+    held, memory = await hold(options.url, options.connections, options.pause_s, options.hold_s, replica)
+    result: dict[str, Any] = {"connections": options.connections, "held": {}, "kib_per_connection": memory}
+    for kind, asks in held.items():
+        waits = percentiles([ask.wait_ms for ask in asks if ask.status == 200])
+        lost = sum(ask.status != 200 for ask in asks)
+        result["held"][kind] = {"asks": len(asks), "not_answered": lost, "ttft_ms": waits and asdict(waits)}
+    result["peak_per_s"] = await peak(options.url, options.peak_s)
+    cpu_s, began = time.process_time(), time.perf_counter()
+    asks = await overload(options.url, options.factor * result["peak_per_s"], options.overload_s, options.running_share)
+    result["client_cpu_share"] = (time.process_time() - cpu_s) / (time.perf_counter() - began)
+    result["overload"] = asdict(overload_of(asks, options.overload_s, result["peak_per_s"]))
+    return result
+
+
+def print_table(result: dict[str, Any]) -> None:
+    print(f"{'':34}{'p50':>9}{'p95':>9}{'p99':>9}")
+    rows = {f"{kind}, first text, ms": one["ttft_ms"] for kind, one in result["held"].items()}
+    over = result["overload"]
+    rows |= {"overload, answered, ms": over["answered_wait_ms"], "overload, refused, ms": over["refused_wait_ms"]}
+    for name, values in rows.items():
+        shown = [f"{values[key]:9.1f}" for key in ("p50", "p95", "p99")] if values else ["        -"] * 3
+        print(f"{name:34}{''.join(shown)}")
+    for kind, kib in result["kib_per_connection"].items():
+        print(f"{kind + ', memory of the replica':34}{kib:9.1f} KiB a connection")
+    print(f"{'peak':34}{result['peak_per_s']:9.1f} answers/s")
+    goodput = over["goodput_of_peak"]
+    print(f"{'overload':34}{over['asked_per_s']:9.1f} asked/s, {over['answered_per_s']:.1f} answered/s")
+    print(f"{'goodput':34}{'-' if goodput is None else f'{goodput:9.2f}'} of the peak")
+    print(
+        f"{'refused':34}{over['refused']:9d}, {over['refused_without_pause']} without a pause; {over['failed']} failed"
+    )
+    for kind in ("running", "new"):
+        share = over[f"{kind}_answered_share"]
+        print(f"{kind + ' conversations answered':34}{'        -' if share is None else f'{share:9.1%}'}")
+    print(f"{'client':34}{result['client_cpu_share']:9.2f} of a core")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", type=loopback_url, required=True, help="the desk, on this machine")
+    parser.add_argument("--connections", type=int, default=500, help="of each kind (500)")
+    parser.add_argument("--pause-s", type=float, default=10.0, help="between two questions of a connection (10)")
+    parser.add_argument("--hold-s", type=float, default=60.0, help="how long they are held (60)")
+    parser.add_argument("--peak-s", type=float, default=10.0, help="of the closed loop (10)")
+    parser.add_argument("--overload-s", type=float, default=60.0, help="of the open loop (60)")
+    parser.add_argument("--factor", type=float, default=2.0, help="questions of the open loop, of the peak (2)")
+    parser.add_argument("--running-share", type=float, default=0.3, help="of them of running conversations (0.3)")
+    parser.add_argument("--replica", type=int, help="process id of the ingress replica, where there are several")
+    options = parser.parse_args()
+    origin = provenance()
+    result = uvloop.run(measure(options))
+    print_table(result)
+    print(json.dumps({"connections": origin | result}))
+
+
+if __name__ == "__main__":
+    main()
