@@ -1,8 +1,9 @@
 """What a piece of a stream costs, and what putting pieces together saves: `python -m perf.coalescing`.
 
-The pipeline's own work on a written answer, from the model to its frames (links, grounding, wire), with a scripted model
-in this process and no network: CPU time of `--streams` answers at once, each `--tokens` long at `--tokens-per-s`, at
-several intervals; 0, where every token walks by itself, is the peer. Prints a table; the last line is one JSON document.
+The pipeline's own work on a written answer, from the model to its frames (links, grounding, wire), with a scripted
+model in this process and no network: CPU time of `--streams` answers at once, each `--tokens` long at `--tokens-per-s`,
+at several intervals; 0, where every token walks by itself, is the peer. Prints a table; the last line is one JSON
+document.
 """
 
 from __future__ import annotations
