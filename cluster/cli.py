@@ -166,21 +166,48 @@ def create(
     key_id: Annotated[str, typer.Option("--id", help="Name of the key, shown in logs.")],
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant that the key speaks for.")],
     audience: Annotated[list[str], typer.Option("--audience", help="May be given more than once.")] = ["public"],  # noqa: B006
+    file: Annotated[Path | None, typer.Option("--file", help="The file of auth.keys_file, to be added to.")] = None,
 ) -> None:
-    """Make an API key: it is shown once, and only its hash goes into the settings file."""
+    """Make an API key: it is shown once, and only its hash goes into the settings, or a file."""
     from pydantic import ValidationError
 
-    from cluster.keys import create_key
+    from cluster.keys import add_key, create_key
+    from deployments.http.key_file import KeyFileError
 
     try:
         new = create_key(key_id, tenant, audience)
+        if file is not None:
+            add_key(file, new.entry)
     except ValidationError as error:
         for item in error.errors():
             typer.echo(f"{'.'.join(map(str, item['loc']))}: {item['msg']}", err=True)
         raise typer.Exit(2) from error
+    except (KeyFileError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
     typer.echo(f"The key, shown only now:\n\n  {new.secret}\n")
-    typer.echo(f"Add this to the settings file and start again:\n\n{new.yaml}")
+    if file is None:
+        typer.echo(f"Add this to the settings file and start again:\n\n{new.yaml}")
+    else:
+        typer.echo(f"Its hash is in {file}; an application with that auth.keys_file takes it within seconds.")
     typer.echo("Clients send it as the header 'Authorization: Bearer <key>'.")
+
+
+@keys.command("revoke")
+def revoke(
+    key_id: Annotated[str, typer.Option("--id", help="Name of the key.")],
+    file: Annotated[Path, typer.Option("--file", help="The file of auth.keys_file.")],
+) -> None:
+    """Take a key out of a key file: within seconds nobody comes in by it."""
+    from cluster.keys import revoke_key
+    from deployments.http.key_file import KeyFileError
+
+    try:
+        revoke_key(file, key_id)
+    except (KeyFileError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"The key '{key_id}' is revoked.")
 
 
 @app.command(

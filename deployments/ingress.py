@@ -41,6 +41,8 @@ from deployments.answering.rules import Rules
 from deployments.answering.rules_file import RulesError, fingerprint, load_rules, warnings
 from deployments.http.admission import Admission
 from deployments.http.app import build_http_app
+from deployments.http.auth import Authenticator
+from deployments.http.key_file import read_keys, watch_keys
 from deployments.llm import Tier
 from deployments.metrics import Metrics
 from deployments.settings import AppSettings
@@ -85,6 +87,10 @@ class IngressApp:
         self._metrics = Metrics()
         self._intents = settings.intents
         self._routing_file = None if settings.routing.model is None else Path(settings.routing.model)
+        self._auth = settings.auth
+        self._authenticator = Authenticator(settings)
+        if settings.auth.keys_file is not None:
+            self._authenticator.use_keys(read_keys(Path(settings.auth.keys_file)))
         self._pipeline = Pipeline(
             settings,
             classifier=rooms.classifier,
@@ -121,6 +127,7 @@ class IngressApp:
             metrics=lambda: self._metrics.text(self.status()),
             embed=self._embed,
             admission=self._admission,
+            authenticator=self._authenticator,
             lifespan=self._lifespan,
             new_id=lambda: secrets.token_hex(16),
             sends_request_id=False,
@@ -152,6 +159,11 @@ class IngressApp:
         watchers.append(asyncio.create_task(_for_ever("admission", self._admission.watch)))
         if self._routing_file is not None:
             watchers.append(asyncio.create_task(_for_ever("routing", partial(self._watch_routing, self._routing_file))))
+        if self._auth.keys_file is not None:
+            watching = partial(
+                watch_keys, Path(self._auth.keys_file), self._authenticator.use_keys, self._auth.keys_interval_s
+            )
+            watchers.append(asyncio.create_task(_for_ever("keys", watching)))
         try:
             yield
         finally:

@@ -131,6 +131,13 @@ class AuthSettings(Branch):
 
     loopback_tenant: str = Field("demo", description="Tenant of requests without a key on a loopback address.")
     keys: tuple[ApiKey, ...] = Field((), description="Accepted API keys, hashed.")
+    keys_file: str | None = Field(
+        None, description="More of them, in a file that is read again when it changes: to revoke a key at once."
+    )
+    keys_interval_s: float = Field(2.0, gt=0, le=5, description="Pause between looks at that file, seconds.")
+    max_wrong_keys_per_min: int = Field(
+        60, ge=1, description="Wrong keys a minute, in one ingress replica, after which they are told to wait."
+    )
 
 
 class KnowledgeSettings(Branch):
@@ -629,10 +636,10 @@ class AppSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _exposed_only_with_keys(self) -> Self:
-        if not self.is_loopback and not self.auth.keys:
+        if not self.is_loopback and not self.auth.keys and self.auth.keys_file is None:
             raise ValueError(
-                f"http.bind_host is {self.http.bind_host}, which others can reach, but auth.keys is empty: "
-                "make a key with 'raydesk keys create' and add it, or bind to 127.0.0.1"
+                f"http.bind_host is {self.http.bind_host}, which others can reach, but there are neither auth.keys "
+                "nor an auth.keys_file: make a key with 'raydesk keys create' and add it, or bind to 127.0.0.1"
             )
         return self
 

@@ -106,7 +106,7 @@ class KnowledgeVersion:
         """By BM25, passages and pairs alike; a score is the share of the most that the text could score, 0-1."""
         indexes = [part.segment.lexical for part in self.parts]
         # A word is as rare as it is in all segments together, or scores of a small one would not compare.
-        weights = shared_weights(indexes, text) if len(indexes) > 1 else [None]
+        weights = shared_weights(indexes, text) if len(indexes) > 1 else [None] * len(indexes)
         of_part = {part.segment.key: weight for part, weight in zip(self.parts, weights, strict=True)}
 
         def search(part: Part, visible: Visible) -> list[tuple[int, float]]:

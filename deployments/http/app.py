@@ -58,6 +58,7 @@ def build_http_app(
     metrics: Callable[[], bytes] | None = None,
     embed: embeddings.Embed | None = None,
     admission: Admission | None = None,
+    authenticator: Authenticator | None = None,
     lifespan: Lifespan | None = None,
     new_id: Callable[[], str],
     now_s: Callable[[], float] = time.time,
@@ -65,12 +66,21 @@ def build_http_app(
 ) -> Starlette:
     """The whole HTTP side. `new_id` gives unique ids (requests, turns, conversations), `now_s` Unix time.
 
-    sends_request_id: False behind Ray Serve, which does that itself.
+    authenticator: given by who changes its keys. sends_request_id: False behind Ray Serve, which does that itself.
     """
     admission = admission or Admission(settings)
+    authenticator = authenticator or Authenticator(settings)
     turn_endpoints = TurnEndpoints(settings, turns, history)
     endpoints = Endpoints(
-        settings, turns, turn_endpoints, admission, metrics=metrics, embed=embed, new_id=new_id, now_s=now_s
+        settings,
+        turns,
+        turn_endpoints,
+        admission,
+        authenticator,
+        metrics=metrics,
+        embed=embed,
+        new_id=new_id,
+        now_s=now_s,
     )
     offered = endpoints.operations()
     app = Starlette(
@@ -83,6 +93,7 @@ def build_http_app(
                 public_paths=public_paths(offered),
                 asking_paths=asking_paths(offered),
                 admission=admission,
+                authenticator=authenticator,
             ),
         ],
         exception_handlers={HTTPException: _routing_error},
@@ -101,6 +112,7 @@ class Endpoints:
         turns: Turns,
         turn_endpoints: TurnEndpoints,
         admission: Admission,
+        authenticator: Authenticator,
         *,
         metrics: Callable[[], bytes] | None,
         embed: embeddings.Embed | None,
@@ -110,7 +122,7 @@ class Endpoints:
         self._settings = settings
         self._turns = turns
         self._admission = admission
-        self._authenticator = Authenticator(settings)
+        self._authenticator = authenticator
         self._turn_endpoints = turn_endpoints
         self._metrics = metrics
         self._embed = embed

@@ -8,21 +8,40 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import math
+import time
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers
 
-from deployments.answering.errors import AuthenticationError, PermissionDeniedError
+from deployments.answering.errors import AuthenticationError, PermissionDeniedError, RateLimitedError
 from deployments.answering.types import Principal
+from deployments.http.rate import TokenBucket
 from deployments.settings import ApiKey, AppSettings
+
+log = structlog.get_logger(__name__)
 
 
 class Authenticator:
-    """Turns the Authorization header into a principal."""
+    """Turns the Authorization header into a principal.
 
-    def __init__(self, settings: AppSettings) -> None:
-        self._keys = settings.auth.keys
+    Wrong keys are counted together, whoever sends them: behind a balancer all callers have one address. A right key
+    is taken however many wrong ones there are, so nobody can shut a customer out; that a key cannot be guessed is due
+    to its 256 random bits. What is limited is the noise, and what it costs.
+    """
+
+    def __init__(self, settings: AppSettings, now_s: Callable[[], float] = time.monotonic) -> None:
+        """now_s: a clock that only goes forward."""
+        self._of_settings = settings.auth.keys
+        self._keys: tuple[ApiKey, ...] = settings.auth.keys
+        self._is_open = not settings.auth.keys and settings.auth.keys_file is None
+        self._now_s = now_s
+        per_min = settings.auth.max_wrong_keys_per_min
+        self._wrong = TokenBucket(per_min / 60, per_min)
+        self._is_flooded = False
         self._anonymous = (
             Principal(settings.auth.loopback_tenant, frozenset({"public"}), "loopback")
             if settings.is_loopback
@@ -35,7 +54,7 @@ class Authenticator:
         Stock OpenAI clients always send some key; on loopback, where none is configured, it says nothing.
         """
         values = headers.getlist("authorization")
-        if self._anonymous is not None and not (values and self._keys):
+        if self._anonymous is not None and (self._is_open or not values):
             return self._anonymous
         if not values:
             raise AuthenticationError
@@ -44,12 +63,20 @@ class Authenticator:
             raise AuthenticationError
         return self.of_key(key.strip())
 
+    def use_keys(self, keys: Sequence[ApiKey]) -> None:
+        """Those of the settings, and these; what was given here before is valid no longer."""
+        self._keys = (*self._of_settings, *keys)
+
+    def still_stands(self, principal: Principal) -> bool:
+        """Whether who came in by a key, or without one, would still be let in as the same."""
+        return principal == self._anonymous or any(_principal(key) == principal for key in self._keys)
+
     def of_key(self, key: str) -> Principal:
-        """key: its bytes as latin-1. Raises `AuthenticationError`.
+        """key: its bytes as latin-1. Raises `AuthenticationError`, and `RateLimitedError` after many wrong ones.
 
         Where no key is needed and none is configured, any will do.
         """
-        if self._anonymous is not None and not self._keys:
+        if self._anonymous is not None and self._is_open:
             return self._anonymous
         digest = hashlib.sha256(key.encode("latin-1")).hexdigest()  # latin-1: the header's own bytes
         found: ApiKey | None = None
@@ -57,8 +84,24 @@ class Authenticator:
             if hmac.compare_digest(digest, known.sha256):
                 found = known
         if found is None:
-            raise AuthenticationError
-        return Principal(found.tenant, frozenset(found.audiences), found.id)
+            raise self._refusal()
+        return _principal(found)
+
+    def _refusal(self) -> AuthenticationError | RateLimitedError:
+        now_s = self._now_s()
+        if self._wrong.take(now_s):
+            self._is_flooded = False
+            return AuthenticationError()
+        if not self._is_flooded:  # once a flood: a line for each would be a flood of its own
+            self._is_flooded = True
+            log.warning("many_wrong_keys")
+        error = RateLimitedError("Too many wrong API keys; please wait.")
+        error.retry_after_s = math.ceil(self._wrong.wait_s())
+        return error
+
+
+def _principal(key: ApiKey) -> Principal:
+    return Principal(key.tenant, frozenset(key.audiences), key.id)
 
 
 def check_loopback_request(headers: Headers) -> None:

@@ -141,6 +141,7 @@ class Door:
         public_paths: frozenset[str],
         asking_paths: frozenset[str],
         admission: Admission,
+        authenticator: Authenticator,
     ) -> None:
         """asking_paths: those whose requests have to be admitted."""
         self._app = app
@@ -149,7 +150,7 @@ class Door:
         self._public_paths = public_paths
         self._limits = settings.http
         self._is_loopback = settings.is_loopback
-        self._authenticator = Authenticator(settings)
+        self._authenticator = authenticator
         self._max_body_bytes = settings.http.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

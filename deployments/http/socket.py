@@ -108,8 +108,8 @@ class Socket:
         offered = self._socket.scope.get("subprotocols", [])
         try:
             self._principal = self._first_principal(offered)
-        except AuthenticationError:
-            await self._socket.close(POLICY, AuthenticationError.code)
+        except (AuthenticationError, RateLimitedError) as error:
+            await self._socket.close(POLICY, error.code)
             return
         await self._socket.accept(PROTOCOL if PROTOCOL in offered else None)
         self._heard_s = asyncio.get_running_loop().time()
@@ -194,12 +194,12 @@ class Socket:
             raise BadRequestError("Who asks is said before anything is asked.", param="type")
         try:
             self._principal = self._authenticator.of_key(key.encode("utf-8", "replace").decode("latin-1"))
-        except AuthenticationError as error:
+        except (AuthenticationError, RateLimitedError) as error:
             raise _CloseError(POLICY, error.code) from error
         await self._send("ready", None, {"ping_s": self._limits.ping_s})
 
     def _check_may_ask(self, name: str, is_running: bool) -> None:
-        if self._principal is None:
+        if self._principal is None or not self._authenticator.still_stands(self._principal):  # revoked since
             raise _CloseError(POLICY, AuthenticationError.code)
         if name in self._asked:
             raise BadRequestError("A turn of that id is still running.", param="id")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from cluster.keys import create_key
+from deployments.http.key_file import read_keys
 from deployments.settings import load_settings
 
 pytestmark = pytest.mark.unit
@@ -55,3 +56,24 @@ def test_the_command_says_what_is_wrong() -> None:
     result = CliRunner().invoke(app, ["keys", "create", "--id", "shop", "--tenant", "A B"])
     assert result.exit_code == 2
     assert "tenant" in result.output
+
+
+def test_keys_are_added_to_a_file_and_revoked_from_it(tmp_path: Path) -> None:
+    file = tmp_path / "keys.yaml"
+    command = ["keys", "create", "--tenant", "acme", "--file", str(file)]
+    secrets = []
+    for name in ("old", "new"):
+        result = CliRunner().invoke(app, [*command, "--id", name])
+        assert result.exit_code == 0, result.output
+        found = re.search(r"rd_\S{43}", result.output)
+        assert found is not None
+        secrets.append(found[0])
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert not any(secret in file.read_text() for secret in secrets)
+    assert CliRunner().invoke(app, [*command, "--id", "old"]).exit_code == 1
+    revoke = ["keys", "revoke", "--file", str(file), "--id", "old"]
+    assert CliRunner().invoke(app, revoke).exit_code == 0
+    assert [key.id for key in read_keys(file)] == ["new"]
+    again = CliRunner().invoke(app, revoke)
+    assert again.exit_code == 1
+    assert "there are: new" in again.output

@@ -12,6 +12,7 @@ from deployments.answering.protocols import AppStatus
 from deployments.answering.types import Principal
 from deployments.http.admission import Admission
 from deployments.http.app import build_http_app
+from deployments.http.auth import Authenticator
 from deployments.http.middleware import Door
 from tests.unit.http.scripted_turns import READY, ClientMaker, ScriptedTurns, counting_ids, settings
 
@@ -145,7 +146,10 @@ async def test_headers_that_would_steer_ray_serve_are_stripped() -> None:
 
     names = (b"x-request-timeout-seconds", b"X-Request-Disconnect-Disabled", b"x-other")
     scope = {"type": "http", "path": "/healthz", "headers": [(name, b"1") for name in names], "state": {}}
-    await Door(inner, settings(), frozenset({"/healthz"}), frozenset(), Admission(settings()))(scope, None, None)  # type: ignore[arg-type]
+    door = Door(
+        inner, settings(), frozenset({"/healthz"}), frozenset(), Admission(settings()), Authenticator(settings())
+    )
+    await door(scope, None, None)  # type: ignore[arg-type]
     assert seen == [(b"x-other", b"1")]
 
 

@@ -323,6 +323,16 @@ def test_a_base_in_parts_is_opened_in_shards_that_together_hold_everything(tmp_p
     assert found_in(store.open("demo", "help", "v000003")) == held[0] | held[1]
 
 
+def test_a_shard_that_holds_no_segment_finds_nothing(store: KnowledgeStore) -> None:
+    store.publish("demo", "help", whole(CHUNKS))
+    empty = store.open("demo", "help", "v000001", shard=Shard(1, 2))
+    audiences, today = frozenset({"public"}), date(2026, 1, 1)
+    assert empty.chunk_count == 0
+    assert empty.search_lexical("text", 5, audiences, today) == []
+    assert empty.search_dense(np.ones(empty.dim, np.float32), 5, audiences, today) == []
+    assert empty.search_questions(np.ones(empty.dim, np.float32), 5, audiences, today) == []
+
+
 # --- versions ---
 
 

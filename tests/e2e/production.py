@@ -1,0 +1,204 @@
+"""Production's file on a Ray cluster of one node or several, each kept by cluster/node.sh as on a machine of its own.
+
+What cannot be had here is replaced as an operator would do it, by environment variables: small models in place of
+Llama, no GPU. The file itself is deployed as it is, but for the port.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from cluster.environment import ray_environment, write_token
+from cluster.instance import Instance
+from cluster.ports import choose_serve_ports
+from cluster.processes import ProcessId, end, marked_with
+from cluster.valkey import Valkey
+from deployments.settings import load_settings
+from tests.e2e.conftest import HTTP_TIMEOUT_S, PATIENCE, ROOT, command_line, free_port
+
+CONFIG = ROOT / "serve_config.yaml"
+MODELS = ROOT / ".raydesk" / "models"
+KEY = "a key of production"
+QUESTION = {"messages": [{"role": "user", "content": "How much does express delivery cost?"}], "stream": False}
+NODE = "RAYDESK_TEST_NODE"  # marks what one node's keeper has started
+# Each node's own, where several are on one machine: file locations, sockets, ports.
+_APART = ("PORT", "_FILE_LOC", "SOCKET_PATH", "STATE_BASE", "STATE_FILE", "TOKEN_PATH", "INSTANCE_ID")
+
+
+class Node:
+    """One machine's keeper, and all that it has started."""
+
+    def __init__(self, name: str, url: str, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        self.url = url
+        self.mark = f"{name}-{os.getpid()}"
+        self._log = log
+        with log.open("wb") as file:
+            self.keeper = subprocess.Popen(
+                ["cluster/node.sh", *arguments],
+                cwd=ROOT,
+                env=environment | {NODE: self.mark},
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    def processes(self, title: str = "") -> list[ProcessId]:
+        return [process for process in marked_with(NODE, self.mark) if title in command_line(process.pid)]
+
+    def die(self) -> None:
+        """As a machine does: all at once, and nothing says goodbye."""
+        for process in self.processes():
+            process.signal(signal.SIGKILL)
+        self.keeper.wait()
+
+    def stop(self) -> None:
+        if self.keeper.poll() is None:
+            self.keeper.terminate()
+        end(self.processes(), 5.0)
+
+
+class Production:
+    """A Ray cluster, with a store for its cache and sessions."""
+
+    def __init__(self, folder: Path, knowledge: Path, **settings: str) -> None:
+        """settings: by environment variable, over those that let it run here; RAYDESK_TIERS='[]': the desk alone."""
+        self._folder = folder
+        self.instance = Instance(folder / "state")
+        self.instance.create_folders()
+        self._valkey = Valkey(self.instance.tmp / "valkey.sock", folder / "valkey", folder / "valkey.log")
+        self.settings = self._stand_ins(knowledge) | settings
+        self._config = folder / "serve_config.yaml"
+        self.dashboard_port, self._gcs_port = free_port(), free_port()
+        self.nodes: list[Node] = []
+        self.url = f"http://127.0.0.1:{free_port()}"
+
+    def _stand_ins(self, knowledge: Path) -> dict[str, str]:
+        local = load_settings(ROOT / "cluster" / "local.yaml").tiers[0].model_dump()
+        tiers = [local | {"name": name, "model_id": name, "languages": ["en", "zh"]} for name in ("small", "large")]
+        for tier in tiers:
+            tier["model_source"] = str(ROOT / tier["model_source"])
+        key = {"id": "test", "sha256": hashlib.sha256(KEY.encode()).hexdigest(), "tenant": "demo"}
+        one = {f"RAYDESK_{room}__REPLICAS__MIN_REPLICAS": "1" for room in ("HTTP", "INTENTS", "RETRIEVER", "TURN_LOG")}
+        return {
+            "RAYDESK_AUTH__KEYS": json.dumps([key]),
+            "RAYDESK_KNOWLEDGE__ROOT": str(knowledge),
+            "RAYDESK_ENCODER__MODEL": str(MODELS / "multilingual-e5-small"),
+            "RAYDESK_ENCODER__PRECISION": "fp32",
+            "RAYDESK_INTENTS__HEAD": str(MODELS / "intent-head"),
+            "RAYDESK_INTENTS__RULES": str(ROOT / "cluster" / "sample_company" / "rules.yaml"),
+            "RAYDESK_CACHE__URL": self._valkey.url,
+            "RAYDESK_TURN_LOG__DSN": f"chdb:///{self._folder}/turnlog",
+            "RAYDESK_TIERS": json.dumps(tiers),
+            **one,
+            **PATIENCE,
+        }
+
+    def start(self) -> None:
+        write_token(self.instance)
+        self._valkey.start({})
+        self._valkey.wait_until_ready()
+        self.write_config()
+        self.nodes.append(self._node("head", self.url, ["head", str(self._config)]))
+
+    def write_config(self, edit: Mapping[str, Any] | None = None) -> Path:
+        """The file with our port, and without the language models' applications where there are none.
+
+        edit: settings of the desk to be merged in, branch by branch, as an operator who changes the file would.
+        """
+        text = CONFIG.read_text("utf-8").replace("port: 8000", f"port: {self.url.rpartition(':')[2]}")
+        if edit is not None or self.settings["RAYDESK_TIERS"] == "[]":
+            document = yaml.safe_load(text)
+            if self.settings["RAYDESK_TIERS"] == "[]":
+                document["applications"] = document["applications"][:1]
+            for branch, fields in (edit or {}).items():
+                document["applications"][0]["args"].setdefault(branch, {}).update(fields)
+            text = yaml.safe_dump(document, allow_unicode=True)
+        self._config.write_text(text, "utf-8")
+        return self._config
+
+    def add_node(self) -> Node:
+        """Another machine; its own door is `Node.url`."""
+        port = free_port()
+        node = self._node(f"worker{len(self.nodes)}", f"http://127.0.0.1:{port}", ["worker", self.gcs_address])
+        self.nodes.append(node)
+        return node
+
+    @property
+    def gcs_address(self) -> str:
+        return f"127.0.0.1:{self._gcs_port}"
+
+    def _node(self, name: str, url: str, arguments: list[str]) -> Node:
+        return Node(name, url, arguments, self._environment(name, url), self._folder / f"{name}.log")
+
+    def _environment(self, name: str, url: str) -> dict[str, str]:
+        """What lets a node live beside the others and another desk: their files and ports must not meet."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "RAYDESK_"))}
+        own = ray_environment(self.instance, choose_serve_ports(f"{self.instance.id}-{name}"))
+        ports = ["dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port"]
+        options: dict[str, Any] = {
+            "min-worker-port": 0,  # any; by default they are where free_port looks
+            "max-worker-port": 0,
+            "num-cpus": 16,  # shares for scheduling: the file asks for the cores of a real cluster
+            "num-gpus": 0,
+            "object-store-memory": 200_000_000,
+        }
+        if name == "head":
+            ports.append("ray-client-server-port")
+            options |= {"port": self._gcs_port, "temp-dir": self.instance.tmp / "ray"}
+        else:
+            own["RAY_SERVE_WORKER_PROXY_HTTP_PORT"] = url.rpartition(":")[2]
+        options |= {port: free_port() for port in ports}
+        return (
+            clean
+            | {name: value for name, value in own.items() if name.endswith(_APART)}
+            | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "RAYDESK_DASHBOARD_PORT": str(self.dashboard_port),
+                "RAYDESK_RAY_OPTIONS": " ".join(f"--{name}={value}" for name, value in options.items()),
+                **(
+                    {"RAY_SERVE_WORKER_PROXY_HTTP_PORT": own["RAY_SERVE_WORKER_PROXY_HTTP_PORT"]}
+                    if name != "head"
+                    else {}
+                ),
+            }
+            | self.settings
+        )
+
+    def ask(self, path: str = "/v1/chat", url: str | None = None, **fields: Any) -> dict[str, Any]:
+        """url: of another node's door than the head's."""
+        response = self.post(path, url, **fields)
+        assert response.status_code == 200, response.text
+        document: dict[str, Any] = response.json()
+        return document
+
+    def post(self, path: str = "/v1/chat", url: str | None = None, **fields: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        return httpx2.post(f"{url or self.url}{path}", json=QUESTION | fields, headers=headers, timeout=HTTP_TIMEOUT_S)
+
+    def readiness(self, url: str | None = None) -> dict[str, Any]:
+        """Empty while nothing answers."""
+        try:
+            document: dict[str, Any] = httpx2.get(f"{url or self.url}/readyz", timeout=HTTP_TIMEOUT_S).json()
+        except (httpx2.TransportError, json.JSONDecodeError):
+            return {}
+        return document
+
+    def gcs(self) -> list[ProcessId]:
+        return [process for process in self.instance.processes() if "gcs_server" in command_line(process.pid)]
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            node.stop()
+        end(self.instance.processes(), 5.0)
+        self._valkey.stop()
