@@ -204,10 +204,10 @@ class Endpoints:
         return JsonResponse(embeddings.document(body, vectors))
 
     async def models(self, request: Request) -> Response:
-        return JsonResponse({"object": "list", "data": self._model_cards()})
+        return JsonResponse({"object": "list", "data": self._model_cards(request)})
 
     async def model(self, request: Request) -> Response:
-        for card in self._model_cards():
+        for card in self._model_cards(request):
             if card["id"] == request.path_params["model_id"]:
                 return JsonResponse(card)
         raise UnknownModelError
@@ -241,8 +241,12 @@ class Endpoints:
     async def page(self, request: Request) -> Response:
         return FileResponse(WEB / "index.html")
 
-    def _model_cards(self) -> list[dict[str, Any]]:
-        return openai_wire.model_cards(self._turns.status().tiers, self._started_s)
+    def _model_cards(self, request: Request) -> list[dict[str, Any]]:
+        """Without the models that this tenant may not reach."""
+        tenant = request.scope["state"]["principal"].tenant
+        hidden = {tier.name for tier in self._settings.tiers if not tier.may_use(tenant)}
+        tiers = tuple(tier for tier in self._turns.status().tiers if tier.name not in hidden)
+        return openai_wire.model_cards(tiers, self._started_s)
 
     def _caller(self, request: Request, content: bytes) -> Caller:
         return Caller(
