@@ -1,0 +1,79 @@
+"""The least that can stream a script: plain uvicorn, one process, no desk. `perf.stream` starts and ends it.
+
+Answers every POST with chunks of an OpenAI completion at a set speed, as `deployments.scripted_engine` makes its
+tokens, from bytes that were made before. Gets its script as one line of JSON on stdin, prints its port on loopback, and
+ends when stdin does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import StreamingResponse
+from starlette.routing import Route
+
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    chunks: int
+    tokens_per_chunk: float
+    first_ms: float  # before the first chunk
+    interval_ms: float  # between chunks; 0: as fast as possible
+
+
+def frames(script: Script) -> list[bytes]:
+    """Of the size of a desk's: a chunk each, the usage, the end."""
+    text = "word " * max(1, round(script.tokens_per_chunk))
+    head: dict[str, Any] = {"object": "chat.completion.chunk", "id": "chatcmpl-" + "0" * 32, "created": 1, "model": "p"}
+    delta = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
+    usage = {"completion_tokens": round(script.chunks * script.tokens_per_chunk), "prompt_tokens": 0}
+    documents = [head | {"choices": [delta]}] * script.chunks + [head | {"choices": [], "usage": usage}]
+    made = [f"data: {json.dumps(document, separators=(',', ':'))}\n\n".encode() for document in documents]
+    return [*made, b"data: [DONE]\n\n"]
+
+
+def build_app(script: Script) -> Starlette:
+    parts = frames(script)
+
+    async def stream() -> AsyncIterator[bytes]:
+        await asyncio.sleep(script.first_ms / 1000)
+        for number, part in enumerate(parts):
+            if 0 < number < script.chunks and script.interval_ms:
+                await asyncio.sleep(script.interval_ms / 1000)
+            yield part
+
+    async def answer(request: Request) -> StreamingResponse:
+        await request.body()
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    return Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
+
+
+def main() -> None:
+    app = build_app(Script(**json.loads(sys.stdin.readline())))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
+    threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
+    with socket.create_server((_LOOPBACK, 0), backlog=2048) as listener:
+        print(listener.getsockname()[1], flush=True)
+        server.run(sockets=[listener])
+
+
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    sys.stdin.read()
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""What a stream through a running desk costs: `python -m perf.stream --url http://127.0.0.1:8000`.
+
+Opens 1, 8 and 32 streams (`--streams`) of `/v1/chat/completions` at once, each of which asks again when its answer is
+at its end, and measures time to first text, chunks/s, tokens/s and streams that broke off. The tier's model is named,
+so that every answer is written and none comes from a cache. In the same run, in turns with the desk, a peer:
+
+  --peer serve-llm   ray.serve.llm's own OpenAI application with the tier's model, on the desk's Ray; its prompt is
+                     filled up to as many tokens as the desk's, whose prompt holds sources
+  --peer sse         bare uvicorn that streams the same script, for a desk whose tier is a script (start both with the
+                     same RAYDESK_TIERS): what is left is the graph's own cost. 1, 100 and 500 streams
+
+Added TTFT is the desk's less the peer's, at the same percentile. Prints a table; the last line is one JSON document.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+import uvloop
+
+from deployments.settings import SettingsError, TierSettings, load_settings
+from perf.json_object import json_object
+from perf.load import EventReader
+from perf.loopback import loopback_url
+from perf.metrics import Percentiles, percentiles, ratio
+from perf.provenance import ROOT, provenance
+from perf.sse_peer import Script
+
+QUESTIONS = (
+    "What does standard delivery cost and how long does it take?",
+    "How do I send something back, and who pays for it?",
+    "What is covered by the warranty of the Orbit?",
+    "How can I pay, and when is the money taken?",
+    "How often does the filter of the Zephyr have to be changed?",
+)
+_TIMEOUT_S = 300.0
+_PEER_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One answer. Times in seconds since the question was sent."""
+
+    first_s: float | None  # first text
+    last_s: float
+    chunks: int  # with text
+    tokens: int
+    prompt_tokens: int
+    error: str  # "" where it came to its end
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    server: str
+    streams: int
+    answers: int
+    dropped: int
+    ttft_ms: Percentiles | None
+    chunks_per_s: float
+    tokens_per_s: float
+    client_cpu: float  # of one core
+
+
+class Reading:
+    """A completion as it comes in."""
+
+    def __init__(self) -> None:
+        self._reader = EventReader()
+        self.first_s: float | None = None
+        self.chunks = self.tokens = self.prompt_tokens = 0
+        self.error = "broke off"
+
+    def feed(self, received: bytes, at_s: float) -> None:
+        for _, data in self._reader.feed(received):
+            if data == b"[DONE]":
+                self.error = "" if self.error == "broke off" else self.error
+                continue
+            document = json_object(data)
+            if "error" in document:
+                self.error = str(document["error"].get("code") or "error")
+            if usage := document.get("usage"):
+                self.tokens, self.prompt_tokens = usage["completion_tokens"], usage["prompt_tokens"]
+            if any(choice.get("delta", {}).get("content") for choice in document.get("choices") or ()):
+                self.chunks += 1
+                self.first_s = at_s if self.first_s is None else self.first_s
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    name: str
+    url: str
+    model: str
+    max_tokens: int
+    padding: str = ""  # before the question
+
+    def body(self, question: str) -> bytes:
+        content = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": f"{self.padding}{question}"}],
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "max_tokens": self.max_tokens,
+            "temperature": 0,
+        }
+        return json.dumps(content).encode()
+
+
+async def ask(session: aiohttp.ClientSession, server: Server, question: str) -> Stream:
+    """Whatever goes wrong becomes a stream with an error."""
+    sent_s = time.perf_counter()
+    reading = Reading()
+    try:
+        headers = {"content-type": "application/json"}
+        body = server.body(question)
+        async with session.post(server.url, data=body, headers=headers, allow_redirects=False) as response:
+            if response.status == 200:
+                async for received in response.content.iter_any():
+                    reading.feed(received, time.perf_counter() - sent_s)
+            else:
+                reading.error = str(response.status)
+    except (aiohttp.ClientError, OSError) as error:
+        reading.error = type(error).__name__
+    last_s = time.perf_counter() - sent_s
+    return Stream(reading.first_s, last_s, reading.chunks, reading.tokens, reading.prompt_tokens, reading.error)
+
+
+async def measure(session: aiohttp.ClientSession, server: Server, streams: int, rounds: int) -> Result:
+    """`streams` at a time, `rounds` answers each."""
+    numbers = itertools.count()
+    began_s, began_cpu_s = time.perf_counter(), time.process_time()
+
+    async def one() -> list[Stream]:
+        return [await ask(session, server, QUESTIONS[next(numbers) % len(QUESTIONS)]) for _ in range(rounds)]
+
+    found = list(itertools.chain.from_iterable(await asyncio.gather(*(one() for _ in range(streams)))))
+    elapsed_s = time.perf_counter() - began_s
+    return summarise(server.name, streams, found, elapsed_s, (time.process_time() - began_cpu_s) / elapsed_s)
+
+
+def summarise(server: str, streams: int, found: Sequence[Stream], elapsed_s: float, client_cpu: float) -> Result:
+    whole = [each for each in found if not each.error]
+    return Result(
+        server=server,
+        streams=streams,
+        answers=len(whole),
+        dropped=len(found) - len(whole),
+        ttft_ms=percentiles([each.first_s * 1000 for each in whole if each.first_s is not None]),
+        chunks_per_s=sum(each.chunks for each in whole) / elapsed_s,
+        tokens_per_s=sum(each.tokens for each in whole) / elapsed_s,
+        client_cpu=client_cpu,
+    )
+
+
+@contextmanager
+def running_sse(script: Script) -> Iterator[str]:
+    """The address of a bare server in a process of its own; it is ended with the block."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "perf.sse_peer"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(asdict(script)) + "\n")
+            process.stdin.flush()
+            port = process.stdout.readline().strip()
+            if not port.isdecimal():
+                raise RuntimeError("The peer did not come up.")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.stdin.close()  # its sign to end
+            try:
+                process.wait(_PEER_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def script_of(tier: TierSettings) -> Script:
+    """As many tokens as the tier writes, in pieces as it sends them. Raises `SettingsError`."""
+    made = tier.script
+    if made is None:
+        raise SettingsError(f"the tier {tier.name} is a model, not a script: measure it with --peer serve-llm")
+    gap_ms = 1000 / made.tokens_per_s if made.tokens_per_s else 0.0
+    tokens_per_chunk = max(1.0, made.chunk_interval_ms / gap_ms) if gap_ms else 1.0
+    chunks = max(1, round(made.tokens / tokens_per_chunk))
+    return Script(chunks, tokens_per_chunk, made.first_token_ms, gap_ms * tokens_per_chunk)
+
+
+async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        with ExitStack() as peers:
+            desk = Server("desk", f"{options.url}/v1/chat/completions", tier.model_id, options.max_tokens)
+            first = await ask(session, desk, QUESTIONS[0])
+            if first.error:
+                raise RuntimeError(f"The desk gives no answer: {first.error}. Is the tier up ('raydesk status')?")
+            servers = [desk]
+            if options.peer == "sse":
+                base = peers.enter_context(running_sse(script_of(tier)))
+                servers.append(Server("bare SSE", f"{base}/v1/chat/completions", "peer", options.max_tokens))
+            elif options.peer == "serve-llm":
+                from perf.llm_app import running_llm
+
+                path = peers.enter_context(running_llm(options.state, tier))  # minutes; nothing else runs meanwhile
+                url = f"{options.url}{path}/v1/chat/completions"
+                padding = "word " * max(0, first.prompt_tokens - 50)  # 50: about the question and the template
+                servers.append(Server("ray.serve.llm", url, tier.model_id, options.max_tokens, padding))
+            for server in servers:
+                await measure(session, server, min(options.streams), 1)  # wakes it
+            results = []
+            for streams in options.streams:
+                for server in servers:
+                    results.append(await measure(session, server, streams, options.rounds))
+                    print(f"{streams} streams, {server.name}: done", file=sys.stderr, flush=True)
+            return results
+
+
+def comparisons(results: Sequence[Result]) -> list[dict[str, float | int | None]]:
+    """Desk and peer at each number of streams."""
+    found: list[dict[str, float | int | None]] = []
+    for desk in (each for each in results if each.server == "desk"):
+        for peer in (each for each in results if each.server != "desk" and each.streams == desk.streams):
+            added = {
+                f"added_ttft_{name}_ms": getattr(desk.ttft_ms, name) - getattr(peer.ttft_ms, name)
+                for name in ("p50", "p99")
+                if desk.ttft_ms is not None and peer.ttft_ms is not None
+            }
+            rates = {
+                "chunks_ratio": ratio(desk.chunks_per_s, peer.chunks_per_s),
+                "tokens_ratio": ratio(desk.tokens_per_s, peer.tokens_per_s),
+            }
+            found.append({"streams": desk.streams, "dropped": desk.dropped, **added, **rates})
+    return found
+
+
+def print_table(results: Sequence[Result]) -> None:
+    print(
+        f"{'server':<15}{'streams':>8}{'answers':>9}{'dropped':>9}{'TTFT p50':>10}{'p99 ms':>9}{'chunks/s':>10}"
+        f"{'tokens/s':>10}{'client CPU':>12}"
+    )
+    for each in results:
+        ttft = f"{'-':>10}{'-':>9}" if each.ttft_ms is None else f"{each.ttft_ms.p50:>10.1f}{each.ttft_ms.p99:>9.1f}"
+        print(
+            f"{each.server:<15}{each.streams:>8}{each.answers:>9}{each.dropped:>9}{ttft}{each.chunks_per_s:>10.1f}"
+            f"{each.tokens_per_s:>10.1f}{each.client_cpu:>11.0%}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m perf.stream", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--url", type=loopback_url, default="http://127.0.0.1:8000", help="the desk (%(default)s)")
+    parser.add_argument("--state", type=Path, default=ROOT / ".raydesk", help="state folder of that desk")
+    parser.add_argument("--settings", type=Path, default=ROOT / "cluster" / "local.yaml", help="of that desk")
+    parser.add_argument("--model", default="raydesk-small", help="the tier's model_id (%(default)s)")
+    parser.add_argument("--peer", choices=("serve-llm", "sse", "none"), default="serve-llm", help="(%(default)s)")
+    parser.add_argument("--streams", type=int, nargs="+", help="at once (1 8 32; with --peer sse 1 100 500)")
+    parser.add_argument("--rounds", type=int, default=3, help="answers of each stream (%(default)s)")
+    parser.add_argument("--max-tokens", type=int, default=64, help="of an answer (%(default)s)")
+    options = parser.parse_args()
+    options.streams = options.streams or ([1, 100, 500] if options.peer == "sse" else [1, 8, 32])
+    if min(options.streams) < 1 or options.rounds < 1:
+        parser.error("--streams and --rounds are at least 1")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the peers end with this program
+    origin = provenance()
+    try:
+        tiers = {tier.model_id: tier for tier in load_settings(options.settings).tiers}
+        if options.model not in tiers:
+            parser.error(f"{options.settings} has no tier with the model_id {options.model}")
+        results = uvloop.run(run(options, tiers[options.model]))
+    except (SettingsError, RuntimeError) as error:
+        sys.exit(str(error))
+    print_table(results)
+    compared = comparisons(results)
+    for row in compared:
+        print(", ".join(f"{name} {value:.3g}" for name, value in row.items() if value is not None))
+    result = {"benchmark": "stream", **origin, "peer": options.peer, "rounds": options.rounds}
+    print(json.dumps(result | {"compared": compared, "servers": [asdict(each) for each in results]}))
+
+
+if __name__ == "__main__":
+    main()
