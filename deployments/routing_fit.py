@@ -20,7 +20,7 @@ from deployments.answering.query import normalize
 from deployments.answering.routing import FEATURE_NAMES, Features, RoutingModel, Term
 from deployments.routing_outcomes import Outcome, OutcomesError, Tally, cheapest, tally
 
-LEAST = 40  # outcomes
+LEAST = 30  # outcomes
 LEAST_EACH = 8  # that are good enough, and that are not
 _FOLDS = 5
 _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # scikit-learn's C: smaller is closer to no model at all

@@ -100,7 +100,7 @@ def test_fit_finds_what_is_hard_and_saves_without_losing(tmp_path: Path) -> None
 
 
 def test_too_few_outcomes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OutcomesError, match="at least 40 are needed"):
+    with pytest.raises(OutcomesError, match="at least 30 are needed"):
         fit(read_outcomes(written(tmp_path, rows(20))), 0.95)
     alike = [row | {"small_quality": 1.0} for row in rows(60)]
     with pytest.raises(OutcomesError, match="8 of either kind"):
