@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import Citation, RetrievedChunk
 from deployments.answering.words import coverage, is_negated, words
 from ingestion.chunk import Chunk
@@ -137,12 +138,12 @@ async def supported(
 ) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
     """Whole sentences instead of tokens, each once; breaks the generation off at the first that no source supports."""
     said: set[str] = set()
-    waiting, tokens = "", 0
+    waiting, heard = "", ""
     async with aclosing(generated):
         async for item in generated:
             is_end = isinstance(item, GenerationEnd)
             if isinstance(item, TextDelta):
-                waiting, tokens = waiting + item.text, tokens + 1
+                waiting, heard = waiting + item.text, heard + item.text
             sentences = split_sentences(waiting)
             whole = sentences if is_end else sentences[:-1]  # the last one may go on
             waiting = waiting[sum(map(len, whole)) :]
@@ -150,7 +151,7 @@ async def supported(
                 key = sentence.strip()
                 if says_something(sentence) and sources.support(sentence) is None:
                     on_unsupported(key)
-                    yield GenerationEnd("stop", 0, tokens)
+                    yield GenerationEnd("stop", 0, estimated_tokens(heard))  # the end that counts them was not heard
                     return
                 if key not in said:  # a very small model repeats itself
                     said.add(key)
