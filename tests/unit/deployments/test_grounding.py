@@ -86,7 +86,7 @@ async def test_generation_is_broken_off_at_the_first_sentence_without_support() 
     unsupported: list[str] = []
     model = written("Return an item", " within 30 days. Our founder", " plays the violin. Outlet items: 14", " days.")
     items = [item async for item in supported(model, Sources([RETURNS]), unsupported.append)]
-    assert items == [TextDelta("Return an item within 30 days. "), GenerationEnd("stop", 0, 22)]  # tokens are estimated: the end was not heard
+    assert items == [TextDelta("Return an item within 30 days. "), GenerationEnd("stop", 0, 22)]  # estimated
     assert unsupported == ["Our founder plays the violin."]
 
 
