@@ -166,6 +166,10 @@ def create(
     key_id: Annotated[str, typer.Option("--id", help="Name of the key, shown in logs.")],
     tenant: Annotated[str, typer.Option("--tenant", help="The tenant that the key speaks for.")],
     audience: Annotated[list[str], typer.Option("--audience", help="May be given more than once.")] = ["public"],  # noqa: B006
+    origin: Annotated[
+        list[str],
+        typer.Option("--origin", help="For a key in web pages: theirs, e.g. https://shop.example. More than once."),
+    ] = [],  # noqa: B006
     file: Annotated[Path | None, typer.Option("--file", help="The file of auth.keys_file, to be added to.")] = None,
 ) -> None:
     """Make an API key: it is shown once, and only its hash goes into the settings, or a file."""
@@ -175,7 +179,7 @@ def create(
     from deployments.http.key_file import KeyFileError
 
     try:
-        new = create_key(key_id, tenant, audience)
+        new = create_key(key_id, tenant, audience, origin)
         if file is not None:
             add_key(file, new.entry)
     except ValidationError as error:

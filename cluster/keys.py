@@ -31,11 +31,18 @@ class NewKey:
 
 
 def create_key(
-    key_id: str, tenant: str, audiences: Sequence[str], random_text: Callable[[int], str] = secrets.token_urlsafe
+    key_id: str,
+    tenant: str,
+    audiences: Sequence[str],
+    origins: Sequence[str] = (),
+    random_text: Callable[[int], str] = secrets.token_urlsafe,
 ) -> NewKey:
+    """Raises `ValueError` for an entry that the settings would not take."""
     secret = _PREFIX + random_text(_RANDOM_BYTES)
     digest = hashlib.sha256(secret.encode()).hexdigest()
-    return NewKey(secret, ApiKey(id=key_id, sha256=digest, tenant=tenant, audiences=tuple(audiences)))
+    pages = {"origins": tuple(origins)} if origins else {}
+    entry = ApiKey(id=key_id, sha256=digest, tenant=tenant, audiences=tuple(audiences), **pages)
+    return NewKey(secret, entry)
 
 
 def add_key(file: Path, entry: ApiKey) -> None:

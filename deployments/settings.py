@@ -7,17 +7,36 @@ looks at the environment: `RAYDESK_<BRANCH>__<FIELD>` overrides the file.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 Placement = Literal["ingress", "deployment"]
 Language = Literal["en", "zh"]
 TierName = Literal["small", "large", "cloud"]
 PLACEMENT_HELP = "'ingress': inside the ingress process (no hop); 'deployment': a deployment of its own, scaled apart."
+
+
+def _as_browsers_write(origin: str) -> str:
+    """As it stands in the header Origin. Raises `ValueError` for anything else than scheme, host and port."""
+    parts = urlsplit(origin)
+    default_port = {"http": 80, "https": 443}.get(parts.scheme)
+    if default_port is None or not parts.hostname or origin.lower() != f"{parts.scheme}://{parts.netloc.lower()}":
+        raise ValueError("an origin is scheme, host and port alone: https://shop.example or http://localhost:3000")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if not re.fullmatch(r"[a-z0-9.:\[\]-]+", host) or "@" in parts.netloc:
+        raise ValueError(
+            "an origin names one host, without wildcard; international names as browsers send them (xn--…)"
+        )
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port not in (None, default_port) else "")
+
+
+Origin = Annotated[str, AfterValidator(_as_browsers_write)]
 
 
 class Branch(BaseModel):
@@ -90,6 +109,10 @@ class HttpSettings(Branch):
     bind_host: str = Field(
         "127.0.0.1", description="Address the service is offered on; anything but loopback needs API keys."
     )
+    allowed_origins: tuple[Origin, ...] = Field(
+        (),
+        description="Other origins whose pages may use this service, exactly: https://shop.example.",
+    )
     max_body_bytes: int = Field(262_144, ge=1024, description="Largest request body, bytes.")
     max_headers: int = Field(100, ge=10, description="Most headers of one request.")
     max_header_bytes: int = Field(
@@ -124,6 +147,17 @@ class ApiKey(Branch):
         description="Questions a minute, by each ingress replica, a sixth of them at once; more are told 429. "
         "None: no limit.",
     )
+    origins: tuple[Origin, ...] = Field(
+        (),
+        description="Web pages that this key stands in, for everybody to see: from them it may ask and rate, and do "
+        "nothing else. None: a secret key, which may be in no page.",
+    )
+
+    @model_validator(mode="after")
+    def _visible_key_sees_what_is_public(self) -> Self:
+        if self.origins and self.audiences != ("public",):
+            raise ValueError("a key with origins can be read by everybody: its audiences must be 'public' alone")
+        return self
 
 
 class AuthSettings(Branch):
@@ -686,6 +720,12 @@ class AppSettings(BaseSettings):
     @property
     def turns_url(self) -> str:
         return self.turns.url or self.cache.url
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Of web pages that may use this service: those named, and those that have a key of their own."""
+        named = (*self.http.allowed_origins, *(origin for key in self.auth.keys for origin in key.origins))
+        return tuple(dict.fromkeys(named))
 
     @property
     def is_loopback(self) -> bool:

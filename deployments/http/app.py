@@ -13,6 +13,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount
@@ -42,6 +43,7 @@ from deployments.http.schemas import (
 )
 from deployments.http.socket import Socket
 from deployments.http.turn_routes import TurnEndpoints
+from deployments.http.widget import WIDGET_PATH, Widget
 from deployments.settings import AppSettings
 
 WEB = Path(__file__).resolve().parent.parent / "web"
@@ -86,6 +88,7 @@ def build_http_app(
     app = Starlette(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
+            *_for_other_pages(settings),
             Middleware(RequestId, new_id=new_id, sends_id=sends_request_id),
             Middleware(
                 Door,
@@ -101,6 +104,21 @@ def build_http_app(
     )
     app.router.redirect_slashes = False  # "/v1/chat/" is an unknown path, not a redirect that loses the body
     return app
+
+
+def _for_other_pages(settings: AppSettings) -> list[Middleware]:
+    """Outermost, so that a page which may ask can also read why it was refused."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=("GET", "POST", "DELETE"),
+            allow_headers=("authorization", "content-type", "idempotency-key", "last-event-id", "x-request-id"),
+            expose_headers=("x-request-id", "retry-after"),
+        )
+    ]
 
 
 class Endpoints:
@@ -129,6 +147,7 @@ class Endpoints:
         self._new_id = new_id
         self._now_s = now_s
         self._started_s = int(now_s())
+        self._widget = Widget(WEB)
         self._document: bytes | None = None  # openapi.json
 
     def operations(self) -> list[Operation]:
@@ -148,6 +167,7 @@ class Endpoints:
             Operation(method="GET", path="/openapi.json", endpoint=self.openapi, **operations.OPENAPI),
             Operation(method="GET", path="/docs", endpoint=self.docs, **operations.DOCS),
             Operation(method="GET", path="/", endpoint=self.page, **operations.PAGE),
+            Operation(method="GET", path=WIDGET_PATH, endpoint=self._widget.respond, **operations.WIDGET),
         ]
         if self._metrics is not None:
             found.append(Operation(method="GET", path="/metrics", endpoint=self.metrics, **operations.METRICS))

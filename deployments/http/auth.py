@@ -1,6 +1,7 @@
 """Who is asking: an API key, or nobody in particular on a loopback address.
 
-Also the guard that keeps other web pages in the same browser from using a loopback service that asks for no key.
+Also the guards that keep other web pages from using a loopback service that asks for no key, and from using a key
+that stands in somebody's page.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import hashlib
 import hmac
 import ipaddress
 import math
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -23,6 +25,10 @@ from deployments.http.rate import TokenBucket
 from deployments.settings import ApiKey, AppSettings
 
 log = structlog.get_logger(__name__)
+
+# What a key may do that stands in a page, where everybody can read it: ask, follow the answer, rate it. Conversations
+# are not among it: all visitors share the key, so their list would be everybody's.
+_PAGE_PATHS = re.compile(r"/v1/(?:chat|cancel|feedback|turns/[^/]+/events)")
 
 
 class Authenticator:
@@ -48,8 +54,9 @@ class Authenticator:
             else None
         )
 
-    def principal(self, headers: Headers) -> Principal:
+    def principal(self, headers: Headers, path: str = "") -> Principal:
         """Raises `AuthenticationError`: without a key where one is needed, and with a wrong one where there are any.
+        Raises `PermissionDeniedError`: with a key of web pages from anywhere else, or for another path than theirs.
 
         Stock OpenAI clients always send some key; on loopback, where none is configured, it says nothing.
         """
@@ -61,7 +68,7 @@ class Authenticator:
         scheme, _, key = values[0].partition(" ")
         if len(values) > 1 or scheme.lower() != "bearer":
             raise AuthenticationError
-        return self.of_key(key.strip())
+        return self.of_key(key.strip(), headers.get("origin", ""), path)
 
     def use_keys(self, keys: Sequence[ApiKey]) -> None:
         """Those of the settings, and these; what was given here before is valid no longer."""
@@ -71,8 +78,8 @@ class Authenticator:
         """Whether who came in by a key, or without one, would still be let in as the same."""
         return principal == self._anonymous or any(_principal(key) == principal for key in self._keys)
 
-    def of_key(self, key: str) -> Principal:
-        """key: its bytes as latin-1. Raises `AuthenticationError`, and `RateLimitedError` after many wrong ones.
+    def of_key(self, key: str, origin: str = "", path: str = "") -> Principal:
+        """key: its bytes as latin-1. Raises as `principal`, and `RateLimitedError` after many wrong ones.
 
         Where no key is needed and none is configured, any will do.
         """
@@ -85,6 +92,8 @@ class Authenticator:
                 found = known
         if found is None:
             raise self._refusal()
+        if found.origins and not (origin in found.origins and _PAGE_PATHS.fullmatch(path)):
+            raise PermissionDeniedError("This key is for asking questions, from the web pages it was made for.")
         return _principal(found)
 
     def _refusal(self) -> AuthenticationError | RateLimitedError:
@@ -104,18 +113,18 @@ def _principal(key: ApiKey) -> Principal:
     return Principal(key.tenant, frozenset(key.audiences), key.id)
 
 
-def check_loopback_request(headers: Headers) -> None:
+def check_loopback_request(headers: Headers, allowed_origins: Collection[str] = ()) -> None:
     """Refuses what only a browser on a foreign page would send to a loopback service.
 
     Host must name this machine, or a page of evil.example could point its own name at 127.0.0.1 (DNS rebinding);
-    Origin must be this service itself, or any page could post questions in the visitor's name. Clients without a
-    Host header (HTTP/1.0 probes) are no browsers.
+    Origin must be this service itself, or one that is allowed, or any page could post questions in the visitor's
+    name. Clients without a Host header (HTTP/1.0 probes) are no browsers.
     """
     host = headers.get("host")
     if host is not None and not _is_loopback_name(host):
         raise PermissionDeniedError("This service listens on loopback only: the Host header must name this machine.")
     origin = headers.get("origin")
-    if origin is not None and _netloc(origin) != (host or "").lower():
+    if origin is not None and origin not in allowed_origins and _netloc(origin) != (host or "").lower():
         raise PermissionDeniedError("Requests from other web pages are refused: Origin must match Host.")
 
 

@@ -22,6 +22,7 @@ from deployments.http.admission import Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
+from deployments.http.widget import WIDGET_PATH
 from deployments.settings import AppSettings
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,8 @@ SECURITY_HEADERS: dict[str, str] = {
     "cross-origin-resource-policy": "same-origin",
 }
 _RAW_SECURITY_HEADERS = {name.encode(): value.encode() for name, value in SECURITY_HEADERS.items()}
+# The one file that is for other people's pages.
+_RAW_WIDGET_HEADERS = _RAW_SECURITY_HEADERS | {b"cross-origin-resource-policy": b"cross-origin"}
 
 
 def request_id_of(scope: Scope) -> str:
@@ -124,11 +127,12 @@ def _with_common_headers(headers: Sequence[tuple[bytes, bytes]], path: str) -> l
     # The page's files are revalidated on each visit, so that an update arrives; answers are kept by nobody.
     if not any(name == b"cache-control" for name, _ in own):
         own.append((b"cache-control", b"no-cache" if _is_page(path) else b"no-store"))
-    return own + list(_RAW_SECURITY_HEADERS.items())
+    security = _RAW_WIDGET_HEADERS if path == WIDGET_PATH else _RAW_SECURITY_HEADERS
+    return own + list(security.items())
 
 
 def _is_page(path: str) -> bool:
-    return path == "/" or path.startswith(STATIC_PREFIX)
+    return path in ("/", WIDGET_PATH) or path.startswith(STATIC_PREFIX)
 
 
 class Door:
@@ -150,6 +154,7 @@ class Door:
         self._public_paths = public_paths
         self._limits = settings.http
         self._is_loopback = settings.is_loopback
+        self._allowed_origins = frozenset(settings.allowed_origins)
         self._authenticator = authenticator
         self._max_body_bytes = settings.http.max_body_bytes
 
@@ -161,12 +166,12 @@ class Door:
         self._check_header_sizes(scope["headers"])
         headers = Headers(scope=scope)
         if self._is_loopback:
-            check_loopback_request(headers)
+            check_loopback_request(headers, self._allowed_origins)
         if scope["type"] == "websocket":  # it has other ways of saying who it is, and other limits: `socket.py`
             await self._app(scope, receive, send)
             return
         if scope["path"] not in self._public_paths and not scope["path"].startswith(STATIC_PREFIX):
-            scope["state"]["principal"] = self._authenticator.principal(headers)
+            scope["state"]["principal"] = self._authenticator.principal(headers, scope["path"])
         self._check_announced_length(headers)
         if scope["path"] in self._asking_paths and scope["method"] == "POST":
             receive = await self._admitted(scope["state"]["principal"], receive)

@@ -221,6 +221,19 @@ DOCS: Words = {
     "replies": [Reply("A page that needs nothing from outside.", [Text("text/html")])],
 }
 
+WIDGET: Words = {
+    "name": "widget",
+    "tag": "Operation",
+    "summary": "The chat for other web pages",
+    "description": "A script that defines the element `<raydesk-chat>`. A page of another origin may use it where "
+    "`http.allowed_origins`, or the `origins` of a key, name that.",
+    "policy": "public",
+    "replies": [
+        Reply("The script.", [Text("text/javascript")]),
+        Reply("The browser has this version.", status=304),
+    ],
+}
+
 PAGE: Words = {
     "name": "page",
     "tag": "Operation",

@@ -19,7 +19,13 @@ from anyio.abc import TaskGroup
 from pydantic import BaseModel, Field
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from deployments.answering.errors import AuthenticationError, InternalError, OverloadedError, RateLimitedError
+from deployments.answering.errors import (
+    AuthenticationError,
+    InternalError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitedError,
+)
 from deployments.answering.protocols import Turns
 from deployments.answering.types import AnswerEvent, ChatRequest, Cited, Delta, Done, Failed, Meta, Principal
 from deployments.http.admission import Admission
@@ -108,7 +114,7 @@ class Socket:
         offered = self._socket.scope.get("subprotocols", [])
         try:
             self._principal = self._first_principal(offered)
-        except (AuthenticationError, RateLimitedError) as error:
+        except (AuthenticationError, PermissionDeniedError, RateLimitedError) as error:
             await self._socket.close(POLICY, error.code)
             return
         await self._socket.accept(PROTOCOL if PROTOCOL in offered else None)
@@ -126,7 +132,7 @@ class Socket:
             pass  # it left
 
     def _first_principal(self, offered: list[str]) -> Principal | None:
-        """None where the first message has to say who it is. Raises `AuthenticationError` for a wrong key."""
+        """None where the first message has to say who it is. Raises as `Authenticator` does."""
         headers = self._socket.headers
         for name in offered:
             if name.startswith(KEY_PROTOCOL) and "authorization" not in headers:
@@ -194,7 +200,7 @@ class Socket:
             raise BadRequestError("Who asks is said before anything is asked.", param="type")
         try:
             self._principal = self._authenticator.of_key(key.encode("utf-8", "replace").decode("latin-1"))
-        except (AuthenticationError, RateLimitedError) as error:
+        except (AuthenticationError, PermissionDeniedError, RateLimitedError) as error:
             raise _CloseError(POLICY, error.code) from error
         await self._send("ready", None, {"ping_s": self._limits.ping_s})
 

@@ -11,6 +11,23 @@ export function element(tag, attributes = {}, ...children) {
   return node;
 }
 
+export function button(className, content, onClick) {
+  const node = element("button", { class: className, type: "button" }, content);
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+/** A drawing of one path on a square of 20 units, for the eye only. */
+export function icon(path, size) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  const attributes = { viewBox: "0 0 20 20", width: size, height: size, "aria-hidden": "true" };
+  for (const [name, value] of Object.entries(attributes)) svg.setAttribute(name, value);
+  drawing.setAttribute("d", path);
+  svg.append(drawing);
+  return svg;
+}
+
 /** An absolute http or https address, or null: no other scheme ever becomes a link. */
 export function safeUrl(text) {
   try {
@@ -33,21 +50,21 @@ const HEADING = /^#{1,6}\s+(.*)$/;
 const TABLE_ROW = /^\s*\|/; // its closing bar may not have arrived yet
 const TABLE_RULE = /^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$/;
 
-/** The blocks of a text, as nodes. */
-export function blocks(text) {
+/** The blocks of a text, as nodes. words: for the name of a table. */
+export function blocks(text, words) {
   const lines = text.replaceAll("\r\n", "\n").split("\n");
   const nodes = [];
   for (let at = 0; at < lines.length; ) {
-    const [node, next] = block(lines, at);
+    const [node, next] = block(lines, at, words);
     if (node) nodes.push(node);
     at = next;
   }
   return nodes;
 }
 
-function block(lines, at) {
+function block(lines, at, words) {
   if (!lines[at].trim()) return [null, at + 1];
-  if (TABLE_ROW.test(lines[at])) return table(lines, at);
+  if (TABLE_ROW.test(lines[at])) return table(lines, at, words);
   if (BULLET.test(lines[at])) return list("ul", BULLET, lines, at);
   if (NUMBERED.test(lines[at])) return list("ol", NUMBERED, lines, at);
   const heading = lines[at].match(HEADING);
@@ -80,7 +97,7 @@ function list(tag, pattern, lines, at) {
   return [node, next];
 }
 
-function table(lines, at) {
+function table(lines, at, words) {
   const rows = [];
   let next = at;
   for (; next < lines.length && TABLE_ROW.test(lines[next]); next += 1) rows.push(lines[next]);
@@ -94,7 +111,7 @@ function table(lines, at) {
     const texts = cells.map((cell) => element(isHead ? "th" : "td", {}, ...inline(cell.trim())));
     (isHead ? head : body).append(element("tr", {}, ...texts));
   });
-  const scroller = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" });
+  const scroller = element("div", { class: "table", tabindex: "0", role: "region", "aria-label": words.table });
   scroller.append(element("table", {}, ...(hasHead ? [head] : []), body));
   return [scroller, next];
 }

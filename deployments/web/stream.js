@@ -1,150 +1,175 @@
-// POST /v1/chat and its event stream, which goes on after a break. Knows nothing of the page.
+// The service's wire: questions that are safe to send again, and event streams that go on where they broke off.
+// Knows nothing of any page.
 
-/** An error that the page can explain: the service's envelope, or "network" and "broken_off" of our own. */
+const STALLED_MS = 15000; // the service is never silent for more than 5 s: no bytes for so long is a dead connection
+const FIRST_PAUSE_MS = 500; // doubled with each try
+const MOST_TRIES = 6; // without any progress, half a minute together; then it is for the customer to say
+
+/** An error that can be explained: the service's envelope, or "network" and "broken_off" of our own. */
 export class ChatError extends Error {
   constructor({ code, message = "", requestId = "", status = 0 }) {
     super(message || code);
     Object.assign(this, { code, publicMessage: message, requestId, status });
   }
+
+  /** Whether the turn may be running or answered all the same: then the same request is sent again, not a new one. */
+  get isUncertain() {
+    return this.code === "network" || this.code === "broken_off";
+  }
 }
 
-const PAUSES_MS = [300, 1000, 2000, 4000, 8000, 15000]; // before each try to go on; the service keeps a turn some minutes
+/** Unguessable; `crypto.randomUUID` is missing on pages without TLS. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
 
-/**
- * Yields {name, data} for each event of one turn; returns after `done`, throws ChatError for anything else.
- *
- * Where the connection breaks it comes back with the number of the last event, and goes on from there. The question is
- * sent under one key, so that it is answered once however often it is sent.
- */
-export async function* ask({ messages, conversationId, key, signal }) {
-  const turn = { id: "", lastEvent: 0, requestId: "" };
-  const question = { messages, conversationId, key, signal, idempotencyKey: newKey() };
-  for (let tries = 0; ; tries += 1) {
-    const before = turn.lastEvent;
-    try {
-      const response = turn.id ? await resume(turn, key, signal) : await post(question);
-      if (response.status === 204) return; // all was said
-      if (!response.ok) throw await refusal(response);
-      turn.requestId = response.headers.get("x-request-id") ?? "";
-      for await (const event of events(response.body, turn, signal)) {
-        yield event;
-        if (event.name === "done") return;
+export class Service {
+  /** base: address of the service without a slash at its end. key: an API key, or empty. */
+  constructor(base, key) {
+    this.base = base;
+    this.key = key;
+  }
+
+  /**
+   * Yields {name, data} for each event of one turn, each of them once, however often the connection breaks; and
+   * {name: "paused"} whenever it has. Returns after `done`, throws ChatError for anything else.
+   * body: of POST /v1/chat. idempotencyKey: the same for each try of one question.
+   */
+  async *ask(body, { idempotencyKey, signal }) {
+    const place = { turnId: "", last: "", requestId: "" }; // how far the turn has come
+    for (let tries = 0; ; tries += 1) {
+      try {
+        for await (const { id, name, data } of this.#connection(place, body, idempotencyKey, signal)) {
+          tries = 0;
+          if (name === "error") throw refusalOf(data);
+          if (name === "meta") place.turnId = data.turn_id;
+          if (id) place.last = id;
+          yield { name, data };
+          if (name === "done") return;
+        }
+        throw new ChatError({ code: "broken_off", requestId: place.requestId });
+      } catch (error) {
+        if (signal.aborted || !(error instanceof ChatError) || !error.isUncertain) throw error;
+        const canGoOn = place.last || !place.turnId; // an event without a number cannot be named
+        if (!canGoOn || tries >= MOST_TRIES) throw error;
+        yield { name: "paused", data: {} };
+        await pause(FIRST_PAUSE_MS * 2 ** tries * (0.75 + Math.random() / 2), signal);
       }
-      throw new ChatError({ code: "broken_off", requestId: turn.requestId });
-    } catch (error) {
-      if (turn.lastEvent > before) tries = 0;
-      const isCut = error instanceof ChatError && ["network", "broken_off"].includes(error.code);
-      if (!isCut || tries >= PAUSES_MS.length) throw error;
-      await pause(PAUSES_MS[tries], signal);
     }
   }
-}
 
-/** Ends a turn that nobody waits for any more. */
-export function cancel(turnId, key) {
-  const options = { method: "POST", headers: headersOf(key), body: JSON.stringify({ turn_id: turnId }), keepalive: true };
-  fetch("/v1/cancel", options).catch(() => {}); // the service ends by itself what nobody reads
-}
-
-function newKey() {
-  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function headersOf(key) {
-  const headers = { "content-type": "application/json" };
-  if (key) headers.authorization = `Bearer ${key}`;
-  return headers;
-}
-
-/** Until the time is over, or the browser says that the network is back. */
-function pause(ms, signal) {
-  return new Promise((resolve, reject) => {
-    const end = (settle) => () => {
-      clearTimeout(timer);
-      window.removeEventListener("online", again);
-      signal.removeEventListener("abort", stopped);
-      settle();
-    };
-    const again = end(resolve);
-    const stopped = end(() => reject(signal.reason));
-    const timer = setTimeout(again, ms);
-    window.addEventListener("online", again);
-    signal.addEventListener("abort", stopped);
-  });
-}
-
-function post({ messages, conversationId, key, signal, idempotencyKey }) {
-  const body = { messages };
-  if (conversationId) body.conversation_id = conversationId;
-  const headers = { ...headersOf(key), "idempotency-key": idempotencyKey };
-  return fetched("/v1/chat", { method: "POST", headers, body: JSON.stringify(body), signal });
-}
-
-function resume(turn, key, signal) {
-  const headers = { ...headersOf(key), "last-event-id": String(turn.lastEvent) };
-  return fetched(`/v1/turns/${turn.id}/events`, { headers, signal });
-}
-
-async function fetched(path, options) {
-  try {
-    return await fetch(path, options);
-  } catch (error) {
-    if (options.signal.aborted) throw error;
-    throw new ChatError({ code: "network" });
+  /** Ends a turn that nobody wants any longer; it would end by itself, only later. */
+  async cancel(turnId) {
+    await this.#send("POST", "/v1/cancel", { body: { turn_id: turnId }, keepalive: true });
   }
+
+  /** rating: "up" or "down". Throws ChatError. */
+  async rate(turnId, rating) {
+    await this.#send("POST", "/v1/feedback", { body: { turn_id: turnId, rating } });
+  }
+
+  async *#connection(place, body, idempotencyKey, signal) {
+    const response = place.last
+      ? await this.#send("GET", `/v1/turns/${place.turnId}/events`, { headers: { "last-event-id": place.last }, signal })
+      : await this.#send("POST", "/v1/chat", { headers: { "idempotency-key": idempotencyKey }, body, signal });
+    place.requestId = response.headers.get("x-request-id") ?? "";
+    if (response.body && response.status !== 204) yield* events(response.body, place.requestId, signal);
+  }
+
+  async #send(method, path, { headers = {}, body, ...options }) {
+    Object.assign(options, { method, headers: { ...headers } });
+    if (this.key) options.headers.authorization = `Bearer ${this.key}`;
+    if (body) {
+      options.headers["content-type"] = "application/json";
+      options.body = JSON.stringify(body);
+    }
+    let response;
+    try {
+      response = await fetch(this.base + path, options);
+    } catch (error) {
+      if (options.signal?.aborted) throw error;
+      throw new ChatError({ code: "network" });
+    }
+    if (!response.ok) throw await refusal(response);
+    return response;
+  }
+}
+
+function refusalOf({ code, message, request_id: requestId }, status = 0) {
+  return new ChatError({ code, message, requestId, status });
 }
 
 async function refusal(response) {
-  const requestId = response.headers.get("x-request-id") ?? "";
   try {
-    const { error } = await response.json();
-    return new ChatError({ code: error.code, message: error.message, requestId: error.request_id, status: response.status });
+    return refusalOf((await response.json()).error, response.status);
   } catch {
-    // Not our envelope: a proxy in between answered.
-    return new ChatError({ code: "internal_error", requestId, status: response.status });
+    // Not our envelope: a proxy in between answered, for a service that it does not reach.
+    const requestId = response.headers.get("x-request-id") ?? "";
+    const code = [502, 503, 504].includes(response.status) ? "network" : "internal_error";
+    return new ChatError({ code, requestId, status: response.status });
   }
 }
 
-/** The events of one connection; `turn` is kept up to date with how far it came. */
-async function* events(body, turn, signal) {
+/** Ends early when the network is back. */
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const settle = (end, value) => {
+      clearTimeout(timer);
+      removeEventListener("online", wake);
+      signal.removeEventListener("abort", stop);
+      end(value);
+    };
+    const wake = () => settle(resolve);
+    const stop = () => settle(reject, signal.reason);
+    const timer = setTimeout(wake, ms);
+    addEventListener("online", wake);
+    signal.addEventListener("abort", stop);
+  });
+}
+
+async function* events(body, requestId, signal) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   try {
     while (true) {
-      const { value, done } = await reader.read();
+      const { value, done } = await readInTime(reader);
       if (done) return;
       const blocks = (pending + value).split("\n\n");
       pending = blocks.pop();
       for (const block of blocks) {
         const event = parse(block);
-        if (!event) continue;
-        if (event.name === "error") {
-          const { code, message, request_id } = event.data;
-          throw new ChatError({ code, message, requestId: request_id });
-        }
-        if (event.name === "meta") turn.id = event.data.turn_id;
-        turn.lastEvent = event.number || turn.lastEvent;
-        yield event;
+        if (event) yield event;
       }
     }
   } catch (error) {
     if (signal.aborted) throw error;
-    if (error instanceof ChatError) throw error;
-    throw new ChatError({ code: "broken_off", requestId: turn.requestId });
+    throw new ChatError({ code: "broken_off", requestId });
   } finally {
     reader.cancel().catch(() => {}); // already closed or broken: nothing is left to tell
+  }
+}
+
+async function readInTime(reader) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error("no bytes")), STALLED_MS);
+  });
+  try {
+    return await Promise.race([reader.read(), late]);
+  } finally {
+    clearTimeout(timer);
   }
 }
 
 /** One block of an event stream; null for comments, which only keep the connection alive. */
 function parse(block) {
   let name = "message";
-  let number = 0;
+  let id = "";
   const data = [];
   for (const line of block.split("\n")) {
-    if (line.startsWith("id:")) number = Number(line.slice(3));
     if (line.startsWith("event:")) name = line.slice(6).trim();
+    if (line.startsWith("id:")) id = line.slice(3).trim();
     if (line.startsWith("data:")) data.push(line.slice(5).replace(/^ /, ""));
   }
-  return data.length ? { name, number, data: JSON.parse(data.join("\n")) } : null;
+  return data.length ? { id, name, data: JSON.parse(data.join("\n")) } : null;
 }

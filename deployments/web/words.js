@@ -1,37 +1,36 @@
-// Every sentence of the page, in both languages. Functions take what changes.
+// Every sentence of the chat, in both languages. Functions take what changes.
 
 const seconds = (ms) => (ms < 999.5 ? `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`);
 
 export const WORDS = {
   en: {
     lang: "en",
-    otherLanguage: "中文",
-    otherLanguageLabel: "切换到中文",
-    skip: "Skip to the question",
+    heading: "Help",
+    open: "Open the chat",
+    openNews: "Open the chat: there is a new answer",
+    close: "Close the chat",
+    paused: "The connection is lost. Reconnecting …",
+    helpful: "Did this help?",
+    yes: "Yes, this helped",
+    no: "No, this did not help",
+    thanks: "Thank you.",
+    notSent: "This could not be sent.",
     newChat: "New chat",
     welcome: "How can we help?",
     welcomeText: "Answers come from our help centre, with their sources.",
-    starters: [
-      "How long do I have to return an item?",
-      "How much does express delivery cost?",
-      "Which payment methods do you accept?",
-      "What does the warranty cover?",
-    ],
     thread: "Conversation",
     questionLabel: "Your question",
     placeholder: "Ask a question",
     send: "Send",
     stop: "Stop the answer",
     smallPrint: "Answers can be wrong. Check the sources.",
-    keyLabel: "This service needs an API key",
-    keySave: "Use key",
-    keyHint: "Kept in this tab only, until you close it.",
     you: "You",
     answer: "Answer",
     working: "Looking for an answer",
     retry: "Try again",
     requestId: "Request",
     sources: "Sources",
+    table: "Table",
     page: (page) => `page ${page}`,
     next: "Suggested next messages",
     times: (first, total) => [`First word ${seconds(first)}`, `Total ${seconds(total)}`],
@@ -58,18 +57,6 @@ export const WORDS = {
     resumeAway: "Had the connection broken, this answer could not have been continued.",
     intentsAway: "Intent recognition was away, so preset answers were skipped.",
     partAway: "A part of the service was away.",
-    status: {
-      waiting: "Connecting",
-      ready: "Ready",
-      starting: "Starting",
-      partial: "Partly ready",
-      away: "Not reachable",
-    },
-    modelStarting: (tiers) => `The ${tiers} model is still starting; rules, FAQ and cache answer.`,
-    modelDown: (tiers) => `The ${tiers} model is away; rules, FAQ and cache answer.`,
-    roomsStarting: "The service is starting. You can ask in a moment.",
-    unreachable: "The service cannot be reached. This page keeps trying.",
-    and: " and ",
     errors: {
       overloaded: "Many people are asking right now. Please try again in a moment.",
       deadline_exceeded: "The answer took too long. Please try again.",
@@ -81,6 +68,7 @@ export const WORDS = {
       authentication_failed: "A valid API key is needed.",
       permission_denied: "This is not allowed from here.",
       payload_too_large: "This message is too long.",
+      rate_limited: "That was too fast. Please wait a moment and try again.",
       unknown_collection: "There is no published help content yet.",
       internal_error: "Something went wrong on our side.",
       turn_cancelled: "This answer was stopped before it was complete.",
@@ -94,28 +82,32 @@ export const WORDS = {
 
   zh: {
     lang: "zh-CN",
-    otherLanguage: "English",
-    otherLanguageLabel: "Switch to English",
-    skip: "跳到提问框",
+    heading: "帮助",
+    open: "打开对话",
+    openNews: "打开对话：有新的回答",
+    close: "关闭对话",
+    paused: "连接已断开，正在重新连接……",
+    helpful: "这个回答有帮助吗？",
+    yes: "有帮助",
+    no: "没有帮助",
+    thanks: "谢谢您的反馈。",
+    notSent: "反馈未能发送。",
     newChat: "新对话",
     welcome: "有什么可以帮您？",
     welcomeText: "答案来自我们的帮助中心，并附上出处。",
-    starters: ["收到商品后多少天内可以退货？", "加急配送需要多少钱？", "你们支持哪些付款方式？", "保修包括哪些内容？"],
     thread: "对话",
     questionLabel: "您的问题",
     placeholder: "请输入您的问题",
     send: "发送",
     stop: "停止回答",
     smallPrint: "答案可能有误，请核对出处。",
-    keyLabel: "此服务需要 API 密钥",
-    keySave: "使用密钥",
-    keyHint: "仅保存在此标签页，关闭后即清除。",
     you: "您",
     answer: "回答",
     working: "正在查找答案",
     retry: "重试",
     requestId: "请求编号",
     sources: "出处",
+    table: "表格",
     page: (page) => `第 ${page} 页`,
     next: "建议的下一步",
     times: (first, total) => [`首字 ${seconds(first)}`, `总计 ${seconds(total)}`],
@@ -142,12 +134,6 @@ export const WORDS = {
     resumeAway: "若连接中断，本次回答将无法继续。",
     intentsAway: "意图识别暂不可用，已跳过预设回答。",
     partAway: "服务的一部分暂不可用。",
-    status: { waiting: "连接中", ready: "就绪", starting: "启动中", partial: "部分就绪", away: "无法连接" },
-    modelStarting: (tiers) => `${tiers}仍在启动；规则、常见问题和缓存可以回答。`,
-    modelDown: (tiers) => `${tiers}暂不可用；规则、常见问题和缓存可以回答。`,
-    roomsStarting: "服务正在启动，请稍候再提问。",
-    unreachable: "无法连接服务，页面会继续重试。",
-    and: "和",
     errors: {
       overloaded: "当前咨询人数较多，请稍后再试。",
       deadline_exceeded: "回答超时，请再试一次。",
@@ -159,6 +145,7 @@ export const WORDS = {
       authentication_failed: "需要有效的 API 密钥。",
       permission_denied: "此处不允许该操作。",
       payload_too_large: "消息太长。",
+      rate_limited: "提问太快了，请稍候再试。",
       unknown_collection: "尚未发布帮助内容。",
       internal_error: "我们这边出了问题。",
       turn_cancelled: "此回答在完成前已停止。",
@@ -175,11 +162,6 @@ const ZH_TIERS = { small: "小型模型", large: "大型模型", cloud: "云端�
 
 function tierName(tier) {
   return ZH_TIERS[tier] ?? `模型 ${tier}`;
-}
-
-/** Tier names for a sentence: "small and large". */
-export function listTiers(words, tiers) {
-  return tiers.map((tier) => (words.lang === "en" ? tier : tierName(tier))).join(words.and);
 }
 
 /** What a degradation such as "small:starting" means to a customer. */
