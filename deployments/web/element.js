@@ -385,7 +385,7 @@ export class RaydeskChat extends HTMLElement {
   }
 
   #welcome(words) {
-    const greeting = element(this.#isPage ? "h1" : "h2", {}, words.welcome);
+    const greeting = element("h2", {}, words.welcome);
     const starters = (this.getAttribute("starters") ?? "").split("\n").map((text) => text.trim()).filter(Boolean);
     const list = starters.map((text) => element("li", {}, button("starter", text, () => this.send(text))));
     this.#parts.welcome.replaceChildren(greeting, element("p", {}, words.welcomeText));

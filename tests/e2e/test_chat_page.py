@@ -113,7 +113,7 @@ def test_the_same_question_again_comes_from_the_cache_with_the_same_sources(open
 def test_a_chinese_question_is_answered_in_chinese(open_page: OpenPage) -> None:
     page = open_page(locale="zh-CN")
     expect(page.locator("html")).to_have_attribute("lang", "zh-CN")
-    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+    expect(page.get_by_role("heading", level=2)).to_have_text("有什么可以帮您？")
     answer = ask(page, CHINESE_QUESTION)
     expect(answer.locator(".text")).to_contain_text(re.compile(r"[\u4e00-\u9fff]{4}"))
 
@@ -189,9 +189,9 @@ def test_a_first_question_can_be_picked(open_page: OpenPage) -> None:
 def test_the_language_of_the_page_can_be_changed_and_is_kept(open_page: OpenPage) -> None:
     page = open_page()
     page.get_by_role("button", name="切换到中文").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+    expect(page.get_by_role("heading", level=2)).to_have_text("有什么可以帮您？")
     page.reload()
-    expect(page.get_by_role("heading", level=1)).to_have_text("有什么可以帮您？")
+    expect(page.get_by_role("heading", level=2)).to_have_text("有什么可以帮您？")
 
 
 def test_the_page_says_that_the_service_is_ready(open_page: OpenPage) -> None:
