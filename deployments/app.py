@@ -20,6 +20,7 @@ from deployments.actors import is_actor_alive
 from deployments.ingress import IngressApp, Rooms
 from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
+from deployments.llm_scaling import TokenPolicy
 from deployments.openai_engine import OpenAIEngine
 from deployments.redacted_llm import RedactedLLM
 from deployments.remote import (
@@ -77,7 +78,8 @@ def build_tier(arguments: TierArguments) -> serve.Application:
     """One language model. Run it under the name `tier_app_name(…)`."""
     tier = _tier(arguments)
     if tier.script is not None:
-        return _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).bind(tier.script, is_actor_alive)
+        engine = _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).options(**_tier_options(tier))
+        return engine.bind(tier.script, is_actor_alive)
     return _vllm(tier)
 
 
@@ -93,7 +95,7 @@ def _vllm(tier: TierSettings) -> serve.Application:
         placement_group_config={"bundles": [bundle]},
         engine_kwargs=tier.engine_kwargs,
         runtime_env={"env_vars": tier.env},
-        deployment_config=_deployment_options(tier.replicas) | _routing(tier),
+        deployment_config=_tier_options(tier) | _routing(tier),
     )
     return build_llm_deployment(config, deployment_cls=TierServer, override_serve_options={"name": TIER_DEPLOYMENT})
 
@@ -240,6 +242,17 @@ def _deployment(room: Any, name: str, replicas: ReplicaSettings) -> serve.Deploy
         logging_config={"enable_access_log": False},
         **_deployment_options(replicas),
     )
+
+
+def _tier_options(tier: TierSettings) -> dict[str, Any]:
+    """Where it scales by tokens, with the policy that counts them."""
+    options = _deployment_options(tier.replicas)
+    target_tokens = tier.replicas.target_tokens_in_flight
+    if "autoscaling_config" in options and target_tokens is not None:
+        arguments = {"target_tokens": target_tokens, "usual_tokens": tier.max_output_tokens}
+        policy = {"policy_function": f"{TokenPolicy.__module__}:{TokenPolicy.__name__}", "policy_kwargs": arguments}
+        options["autoscaling_config"] |= {"policy": policy}
+    return options
 
 
 def _deployment_options(replicas: ReplicaSettings) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
 from deployments.actors import is_actor_alive
 from deployments.lease import Leases
+from deployments.llm_scaling import TokensInFlight
 
 
 class EngineError(RuntimeError):
@@ -33,12 +34,20 @@ class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
         request: the body of an OpenAI chat completion, without `model` and `stream`. holder, generation: the actor that
         reads it, and its name for it; it ends when nobody does (`deployments/lease.py`).
         """
-        async with aclosing(self._leases.held(holder, generation, self._generate(request))) as batches:
+        counted = self._tokens.counted(request["max_tokens"], self._generate(request))
+        async with aclosing(self._leases.held(holder, generation, counted)) as batches:
             async for batch in batches:
                 yield batch
 
     async def renew(self, holder: str, generations: list[str]) -> None:
         self._leases.renew(holder, generations)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._tokens.stats()
+
+    @cached_property
+    def _tokens(self) -> TokensInFlight:
+        return TokensInFlight()
 
     @cached_property
     def _leases(self) -> Leases:

@@ -17,6 +17,7 @@ from typing import Any
 
 from deployments.answering.grounding import split_sentences
 from deployments.lease import Leases
+from deployments.llm_scaling import TokensInFlight
 from deployments.settings import ScriptSettings
 from models.fakes import ScriptedLLM, tokens_of
 from models.protocols import ChatMessage, GenerationRequest
@@ -30,17 +31,22 @@ class ScriptedEngine:
         self._settings = settings
         self._running = 0
         self._leases = Leases(is_alive)
+        self._tokens = TokensInFlight()
 
     async def generate(
         self, request: dict[str, Any], holder: str = "", generation: str = ""
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
         """As `deployments.engine.TierServer.generate`."""
-        async with aclosing(self._leases.held(holder, generation, self._generate(request))) as batches:
+        counted = self._tokens.counted(request["max_tokens"], self._generate(request))
+        async with aclosing(self._leases.held(holder, generation, counted)) as batches:
             async for batch in batches:
                 yield batch
 
     async def renew(self, holder: str, generations: list[str]) -> None:
         self._leases.renew(holder, generations)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        return self._tokens.stats()
 
     async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
         self._running += 1

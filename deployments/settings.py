@@ -78,6 +78,12 @@ class TierReplicaSettings(ReplicaSettings):
     target_ongoing_requests: float = Field(
         24, gt=0, description="Generations at work in a replica, on average, above which another is started."
     )
+    target_tokens_in_flight: int | None = Field(
+        None,
+        ge=1,
+        description="Tokens that a replica has still to write, on average, above which another is started: each answer "
+        "counts as the longest that it may become; none: by target_ongoing_requests.",
+    )
     num_cpus: float = Field(1.0, ge=0, description="CPU cores of one replica's placement group.")
     max_ongoing_requests: int = Field(64, ge=1, description="Generations at once in one replica.")
     health_check_timeout_s: float = Field(10, gt=0, description="A slower answer is a failed look, seconds.")

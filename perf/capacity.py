@@ -26,6 +26,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from deployments.llm_scaling import wanted_replicas
 from deployments.settings import TierReplicaSettings
 from perf.day_plot import Curve, day_plot
 from perf.metrics import percentile
@@ -92,8 +93,14 @@ class TierDay:
     slowest_tokens_per_s: float  # of a stream, in the busiest second
 
 
-def play_tier(arrivals: Sequence[int], replicas: TierReplicaSettings, rates: ModelRates, output_tokens: int) -> TierDay:
-    """One tier's day. arrivals: turns that begin in each second."""
+def play_tier(
+    arrivals: Sequence[int],
+    replicas: TierReplicaSettings,
+    rates: ModelRates,
+    output_tokens: int,
+    max_tokens: int | None = None,
+) -> TierDay:
+    """One tier's day. arrivals: turns that begin in each second. max_tokens: an answer may have; none: as it has."""
     scaling = Scaling(replicas, rates.start_s)
     active: list[float] = []  # seconds of a lone stream that each turn has left
     queue: deque[int] = deque()  # the second in which each that waits came
@@ -115,7 +122,9 @@ def play_tier(arrivals: Sequence[int], replicas: TierReplicaSettings, rates: Mod
         ongoing = len(active) + len(queue)
         peak = max(peak, ongoing)
         replica_s += scaling.running
-        scaling.look(ongoing)
+        not_written = max(0, (max_tokens or output_tokens) - output_tokens)  # what an answer may have and has not
+        tokens = sum(active) * rates.tokens_per_s + not_written * len(active)
+        scaling.look(ongoing, tokens + len(queue) * (max_tokens or output_tokens))
         if second % 60 == 59:
             per_minute.append(scaling.running)
     return TierDay(
@@ -138,18 +147,22 @@ class Scaling:
         self._most = settings.max_replicas or settings.min_replicas
         self.running = settings.min_replicas
         self._starting: deque[float] = deque()  # seconds until each is up
-        self._seen: deque[int] = deque(maxlen=LOOK_BACK_S)
+        self._seen: deque[float] = deque(maxlen=LOOK_BACK_S)
         self._above_s = self._below_s = 0
 
-    def look(self, ongoing: int) -> None:
-        """Once a second."""
+    def look(self, ongoing: int, tokens: float = 0.0) -> None:
+        """Once a second. ongoing: turns; tokens: that they have still to write at most."""
         self._starting = deque(left - 1 for left in self._starting)
         while self._starting and self._starting[0] <= 0:
             self._starting.popleft()
             self.running += 1
-        self._seen.append(ongoing)
+        target = self._settings.target_tokens_in_flight
+        self._seen.append(ongoing if target is None else tokens)
         mean = sum(self._seen) / len(self._seen)
-        wanted = math.ceil(mean / self._settings.target_ongoing_requests)
+        if target is None:
+            wanted = math.ceil(mean / self._settings.target_ongoing_requests)
+        else:
+            wanted = math.ceil(wanted_replicas([mean], 1, 0, target, 0))
         wanted = min(max(wanted, self._settings.min_replicas), self._most)
         have = self.running + len(self._starting)
         self._above_s = self._above_s + 1 if wanted > have else 0
@@ -225,9 +238,20 @@ def shares_of(file: Path) -> dict[str, float]:
 
 def replicas_of(config: Path) -> dict[str, TierReplicaSettings]:
     """Tier to its scaling, of a file for `serve deploy`."""
+    return {tier["name"]: TierReplicaSettings(**tier.get("replicas", {})) for tier in _tiers(config)}
+
+
+def longest_answers(config: Path) -> dict[str, int | None]:
+    """Tier to the most tokens of an answer; none where the file does not say."""
+    return {tier["name"]: tier.get("max_output_tokens") for tier in _tiers(config)}
+
+
+def _tiers(config: Path) -> list[dict[str, Any]]:
     document = yaml.safe_load(config.read_text("utf-8"))
-    tiers = next(app["args"]["tiers"] for app in document["applications"] if "tiers" in app.get("args", {}))
-    return {tier["name"]: TierReplicaSettings(**tier.get("replicas", {})) for tier in tiers}
+    found: list[dict[str, Any]] = next(
+        app["args"]["tiers"] for app in document["applications"] if "tiers" in app.get("args", {})
+    )
+    return found
 
 
 def parser() -> argparse.ArgumentParser:
@@ -261,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         shares = shares_of(options.turns) if options.turns else SHARES
-        scaling = replicas_of(options.config)
+        scaling, longest = replicas_of(options.config), longest_answers(options.config)
         prices: dict[str, Any] = yaml.safe_load(options.prices.read_text("utf-8"))
         rates = ModelRates(**prices["model"])
     except (OSError, ValueError, KeyError, StopIteration, yaml.YAMLError) as error:
@@ -272,7 +296,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     expected = traffic.turns_per_s()
     written = generated_shares(shares, list(scaling))
     days = {
-        name: play_tier(random.poisson(expected * written[name]).tolist(), replicas, rates, traffic.output_tokens)
+        name: play_tier(
+            random.poisson(expected * written[name]).tolist(), replicas, rates, traffic.output_tokens, longest[name]
+        )
         for name, replicas in scaling.items()
     }
     need = rooms(float(expected.max()), shares, prices)

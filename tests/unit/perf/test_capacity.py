@@ -71,6 +71,13 @@ def test_a_replica_counts_once_it_is_up_and_goes_once_it_has_long_been_too_many(
     assert scaling.running == 1
 
 
+def test_by_tokens_long_answers_start_a_replica_before_their_streams_are_many() -> None:
+    by_tokens = tier(max_replicas=8, target_ongoing_requests=100, target_tokens_in_flight=800)
+    long = play_tier([1] * 300, by_tokens, RATES, output_tokens=100, max_tokens=1000)
+    short = play_tier([1] * 300, by_tokens, RATES, output_tokens=100, max_tokens=120)
+    assert long.replicas[-1] > short.replicas[-1] == 1
+
+
 def test_rooms_are_two_at_least_and_more_for_more_questions() -> None:
     assert set(rooms(0.1, SHARES, PRICES).values()) == {2}
     busy = rooms(100.0, SHARES, PRICES)
