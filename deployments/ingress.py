@@ -147,7 +147,10 @@ class IngressApp:
         return rules
 
     def status(self) -> AppStatus:
-        tiers = tuple(TierStatus(tier.settings.name, tier.settings.model_id, tier.state) for tier in self._rooms.tiers)
+        tiers = tuple(
+            TierStatus(tier.settings.name, tier.settings.model_id, tier.state, tier.breaker_state)
+            for tier in self._rooms.tiers
+        )
         return AppStatus(dict(self._states), tiers)
 
     @asynccontextmanager

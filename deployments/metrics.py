@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from deployments.answering.protocols import AppStatus
+from deployments.answering.resilience import BreakerState
 from deployments.answering.types import TurnRecord
 
 TOKENS_SAVED = "tokens saved"  # among the cache's counts
@@ -34,6 +36,15 @@ class Metrics:
         self._dropped = Counter("raydesk_turns_dropped", "Turns that the log never got.", registry=self._registry)
         self._running = Gauge("raydesk_turns_running", "Turns at work.", registry=self._registry)
         self._waiting = Gauge("raydesk_turn_log_waiting", "Ended turns not yet in the log.", registry=self._registry)
+        self._degraded = Counter(
+            "raydesk_degradations",
+            "Turns that had to do without something, were retried, handed to another tier or continued by one.",
+            ["part", "how"],
+            registry=self._registry,
+        )
+        self._breaker = Gauge(
+            "raydesk_breaker", "1 for the state of a tier's breaker.", ["tier", "state"], registry=self._registry
+        )
         self._up = Gauge("raydesk_up", "1 where a room or tier is ready.", ["part"], registry=self._registry)
 
     def on_end(self, record: TurnRecord) -> None:
@@ -43,6 +54,9 @@ class Metrics:
             self._of_path[kind] = (self._turns.labels(*kind), self._duration.labels(path), self._ttft.labels(path))
         turns, duration, ttft = self._of_path[kind]
         turns.inc()
+        for what in set(record.degraded):  # "small:retried"; of a fixed set of parts and ways
+            part, _, how = what.partition(":")
+            self._degraded.labels(part, how).inc()
         duration.observe(record.duration_ms / 1000)
         if record.ttft_ms:
             ttft.observe(record.ttft_ms / 1000)
@@ -65,6 +79,8 @@ class Metrics:
             self._up.labels(name).set(state == "ready")
         for tier in status.tiers:
             self._up.labels(tier.name).set(tier.state == "ready")
+            for state in get_args(BreakerState):
+                self._breaker.labels(tier.name, state).set(tier.breaker == state)
         return generate_latest(self._registry)
 
 

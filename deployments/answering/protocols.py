@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from deployments.answering.resilience import BreakerState
 from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
     AnswerEvent,
@@ -291,6 +292,7 @@ class TierStatus:
     name: str  # "small", "large"
     model_id: str  # as the OpenAI-compatible API offers it
     state: TierState
+    breaker: BreakerState = "closed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from deployments.answering.protocols import RoomState, TierState
+from deployments.answering.resilience import BreakerState
 from deployments.answering.types import Citation
 
 
@@ -46,6 +47,7 @@ class TierReport(_Reply):
     name: str
     model_id: str
     state: TierState
+    breaker: BreakerState
 
 
 class Readiness(_Reply):

@@ -33,6 +33,7 @@ from deployments.settings import AppSettings, HttpSettings
 from models.protocols import ChatMessage
 
 ROUTED_MODEL = "raydesk"  # the model name that leaves the choice of a path to us
+MOST_TIMEOUT_S = 600.0  # that a caller may wish for; the settings allow less
 MAX_INT64 = 2**63 - 1
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -163,6 +164,7 @@ class NativeChat(_Body):
     conversation_id: ConversationId | None = None
     stream: bool = True
     language: Language | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=MOST_TIMEOUT_S)] | None = None
 
 
 TurnId = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
@@ -417,6 +419,7 @@ def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> C
         conversation_id=body.conversation_id or caller.new_conversation_id,
         is_new_conversation=body.conversation_id is None,
         language=body.language,
+        timeout_s=body.timeout_s,
         repeatable=caller.repeatable,
     )
 
@@ -425,6 +428,7 @@ class _Metadata(_Body):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)  # other keys are the caller's own
     collection: Name | None = None
     conversation_id: ConversationId | None = None
+    timeout_s: Annotated[float, Field(gt=0, le=MOST_TIMEOUT_S), BeforeValidator(float)] | None = None  # a text there
 
 
 def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> ChatRequest:
@@ -452,6 +456,7 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         temperature=body.temperature or 0.0,
         seed=body.seed,
         end_user=body.safety_identifier or body.user or "",
+        timeout_s=metadata.timeout_s,
         channel="openai",
         repeatable=caller.repeatable,
     )

@@ -130,9 +130,9 @@ async def test_the_other_tier_writes_where_the_first_is_silent(tmp_path: Path) -
 async def test_another_tier_goes_on_where_the_first_one_is_gone(tmp_path: Path) -> None:
     shop = await Shop(tmp_path).ready()
     large = await Shop(tmp_path).ready()
+    whole, _ = await large.ask(GENERATED)
     large.tier.settings = large.tier.settings.model_copy(update={"name": "large"})
     shop.pipeline.tiers["large"] = large.tier
-    whole, _ = await large.ask(GENERATED)
     shop.llm._fail_after = 2
     shop.tier._breaker._settings = shop.tier.settings.breaker.model_copy(update={"failures_in_a_row": 1})
     events, record = await shop.ask(GENERATED)

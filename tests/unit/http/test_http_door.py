@@ -172,8 +172,8 @@ def test_readyz_says_what_is_up(client: TestClient) -> None:
         "ready": True,
         "rooms": {"intent_classifier": "ready", "retriever": "ready"},
         "tiers": [
-            {"name": "small", "model_id": "smollm2-135m", "state": "ready"},
-            {"name": "large", "model_id": "org/big-7b", "state": "starting"},
+            {"name": "small", "model_id": "smollm2-135m", "state": "ready", "breaker": "closed"},
+            {"name": "large", "model_id": "org/big-7b", "state": "starting", "breaker": "closed"},
         ],
     }
 
