@@ -384,7 +384,7 @@ class TurnSettings(Branch):
         "bytes; beyond that they are not kept, and who missed one asks again.",
     )
     flush_interval_s: float = Field(
-        0.03, gt=0, description="Longest wait of an event before it is written to the store, seconds."
+        0.05, gt=0, description="Longest wait of an event before it is written to the store, seconds."
     )
     poll_interval_s: float = Field(
         0.05, gt=0, description="Pause between looks at a turn that another replica runs, seconds."

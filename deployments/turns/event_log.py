@@ -1,6 +1,6 @@
 """The room of turns' events, in Redis or Valkey: for whoever missed some, at any ingress replica. Knows no Ray.
 
-A turn is one stream. An entry holds what was said within some 30 ms; its id is the number of its last event, so that a
+A turn is one stream. An entry holds what was said within some 50 ms; its id is the number of its last event, so that a
 reader names the last number that it has. Each ingress replica has one key by which it gives signs of life, and one list
 in which the others put the ids of turns that are to end. A repeatable request is a key that names its turn.
 
@@ -34,6 +34,7 @@ BEAT_S = 0.25  # between looks at the list of turns that are to end
 RETRY_PAUSE_S = 1.0  # while the store is away
 MAX_WAITING = 50_000  # events that wait for a store that is away; then they are dropped
 MAX_ENTRIES = 512  # of a turn, in one answer
+TTL_EVERY = 64  # events, after which a turn's time to live begins anew: seconds, of the minutes that it is
 
 # KEYS: claim. ARGV: new claim, the one that it may replace (""), time to live in ms. Returns the one that stands.
 _CLAIM = """
@@ -155,7 +156,8 @@ class EventLog:
             while len(sizes) > 1 and sum(size for _, size in sizes) > self._settings.max_bytes:
                 sizes.popleft()
             pipe.xtrim(name, minid=f"{sizes[0][0]}-0", approximate=False)
-        pipe.pexpire(name, batch.ttl_s * 1000)
+        if is_over or batch.first == 1 or last // TTL_EVERY > (batch.first - 1) // TTL_EVERY:
+            pipe.pexpire(name, batch.ttl_s * 1000)
         if is_over:
             del self._sizes[turn_id]
 

