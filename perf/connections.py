@@ -34,6 +34,7 @@ from perf.provenance import provenance
 
 _TIMEOUT_S = 30.0
 _PEAK_CONNECTIONS = 32
+_PAUSE_AFTER_REFUSAL_S = 0.1  # a refusal takes no time: without a pause the loop would do nothing but collect them
 _OPENING_AT_ONCE = 25  # connections that are opened together: it is the holding that is measured
 _MOST_IN_FLIGHT = 4000  # of the open loop; beyond, the client is what is overloaded, and says so
 
@@ -211,7 +212,10 @@ async def peak(url: str, seconds: float) -> float:
     async def loop(session: aiohttp.ClientSession) -> None:
         nonlocal answered
         while time.perf_counter() < until:
-            answered += (await ask_http(session, url, _body(random.choice(QUESTIONS)))).status == 200
+            if (await ask_http(session, url, _body(random.choice(QUESTIONS)))).status == 200:
+                answered += 1
+            else:
+                await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
 
     async with _session(_PEAK_CONNECTIONS) as session:
         await asyncio.gather(*(loop(session) for _ in range(_PEAK_CONNECTIONS)))
