@@ -175,6 +175,8 @@ def _implied_errors(operation: Operation) -> tuple[type[RaydeskError], ...]:
         errors = (AuthenticationError, RateLimitedError, *errors)
     if operation.body is not None:
         errors = (*_BODY_ERRORS, *errors)
+    elif any(parameter.place != "path" for parameter in operation.parameters):  # an id that is none is not found
+        errors = (InvalidRequestError, *errors)
     return errors
 
 
