@@ -21,6 +21,8 @@ from deployments.ingress import IngressApp, Rooms
 from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
 from deployments.llm_scaling import TokenPolicy
+from deployments.logs import configure_logs
+from deployments.node_metrics import NodeMetrics
 from deployments.openai_engine import OpenAIEngine
 from deployments.redacted_llm import RedactedLLM
 from deployments.remote import (
@@ -35,7 +37,7 @@ from deployments.retriever import Retriever
 from deployments.scripted_engine import ScriptedEngine
 from deployments.semantic_cache import SemanticCache
 from deployments.sessions import Sessions
-from deployments.settings import AppSettings, Branch, ReplicaSettings, TierSettings
+from deployments.settings import AppSettings, Branch, LogSettings, ReplicaSettings, TierSettings
 from deployments.sharded_retriever import ShardedRetriever
 from deployments.turn_log import TurnLog
 from deployments.turns.event_log import EventLog
@@ -60,7 +62,7 @@ def build_app(settings: AppSettings) -> serve.Application:
     if settings.cache.enabled and settings.cache.placement == "deployment":
         apart["semantic_cache"] = (SemanticCache, settings.cache, (settings.cache,))
     handles = {
-        name: _deployment(room, name, branch.replicas).bind(*arguments)
+        name: _deployment(_telling(room, name, settings.logs), name, branch.replicas).bind(*arguments)
         for name, (room, branch, arguments) in apart.items()
     }
     ingress = serve.ingress()(Ingress)
@@ -142,7 +144,8 @@ class Ingress:
     """The HTTP room; rooms placed 'ingress' live in it."""
 
     def __init__(self, settings: AppSettings, handles: Handles) -> None:
-        self._app = IngressApp(settings, _rooms(settings, handles))
+        configure_logs(settings.logs, deployment="ingress", replica=serve.get_replica_context().replica_tag)
+        self._app = IngressApp(settings, _rooms(settings, handles), NodeMetrics().publish)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return self._app.asgi
@@ -231,6 +234,17 @@ def _remote_retriever(settings: AppSettings, handles: Handles) -> RemoteRetrieve
     if len(shards) > 1:
         return ShardedRetriever(shards)
     return shards[0] if shards else None
+
+
+def _telling(room: Any, name: str, logs: LogSettings) -> Any:
+    """The room in a process of its own, whose log is written as the ingress's is."""
+
+    class Telling(room):  # type: ignore[misc]
+        def __init__(self, *arguments: Any) -> None:
+            configure_logs(logs, deployment=name, replica=serve.get_replica_context().replica_tag)
+            super().__init__(*arguments)
+
+    return Telling
 
 
 def _deployment(room: Any, name: str, replicas: ReplicaSettings) -> serve.Deployment:

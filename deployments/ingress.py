@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from prometheus_client.metrics_core import Metric
 from starlette.applications import Starlette
 
+from deployments.answering.errors import CallerError, DependencyError
 from deployments.answering.pipeline import Pipeline
 from deployments.answering.protocols import (
     AppStatus,
@@ -39,6 +41,7 @@ from deployments.answering.routing import (
 )
 from deployments.answering.rules import Rules
 from deployments.answering.rules_file import RulesError, fingerprint, load_rules, warnings
+from deployments.answering.types import Principal
 from deployments.http.admission import Admission
 from deployments.http.app import build_http_app
 from deployments.http.auth import Authenticator
@@ -58,6 +61,7 @@ RETRY_INTERVAL_S = 0.5  # between looks at one that is not
 LOOK_TIMEOUT_S = 5.0
 RULES_INTERVAL_S = 2.0  # between looks at the rules file, and at the routing model's
 GRACE_S = 0.5  # a turn ends by itself in its time; where it does not, it is ended
+PUBLISH_INTERVAL_S = 5.0  # between publications of what was counted; a node hands on the latest every 10 s
 
 Work = Callable[[], Awaitable[None]]
 
@@ -80,11 +84,17 @@ class Rooms:
 
 
 class IngressApp:
-    """Everything of one ingress replica; `asgi` is its app."""
+    """Everything of one ingress replica; `asgi` is its app.
 
-    def __init__(self, settings: AppSettings, rooms: Rooms) -> None:
+    publish: takes what was counted, every few seconds, to where that of all replicas is.
+    """
+
+    def __init__(
+        self, settings: AppSettings, rooms: Rooms, publish: Callable[[Iterable[Metric]], None] = lambda _: None
+    ) -> None:
         self._rooms = rooms
-        self._metrics = Metrics()
+        self._publish = publish
+        self._metrics = Metrics(settings.cache.price_per_million_tokens)
         self._intents = settings.intents
         self._routing_file = None if settings.routing.model is None else Path(settings.routing.model)
         self._auth = settings.auth
@@ -128,6 +138,7 @@ class IngressApp:
             embed=self._embed,
             admission=self._admission,
             authenticator=self._authenticator,
+            on_error=self._metrics.on_http_error,
             lifespan=self._lifespan,
             new_id=lambda: secrets.token_hex(16),
             sends_request_id=False,
@@ -155,6 +166,7 @@ class IngressApp:
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        log.info("ingress_starts", policy=self._pipeline.policy_version, rules=self._pipeline.rules.fingerprint)
         self._recorder.start()
         await self._turns.start()
         watchers = [asyncio.create_task(_for_ever(name, work)) for name, work in self._watches()]
@@ -167,6 +179,7 @@ class IngressApp:
                 watch_keys, Path(self._auth.keys_file), self._authenticator.use_keys, self._auth.keys_interval_s
             )
             watchers.append(asyncio.create_task(_for_ever("keys", watching)))
+        watchers.append(asyncio.create_task(_for_ever("metrics", self._publish_metrics)))
         try:
             yield
         finally:
@@ -181,6 +194,24 @@ class IngressApp:
     def _watches(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         rooms = [(name, lambda name=name: self._watch(name)) for name in self._states]
         return rooms + [(tier.settings.name, tier.watch) for tier in self._rooms.tiers]
+
+    async def _publish_metrics(self) -> None:
+        while True:
+            for tenant, collection in self._metrics.collections:
+                await self._note_version(tenant, collection)
+            self._publish(self._metrics.collect(self.status()))
+            await asyncio.sleep(PUBLISH_INTERVAL_S)
+
+    async def _note_version(self, tenant: str, collection: str) -> None:
+        """As it is now: this replica may not have been asked since the last one was published."""
+        try:
+            version = await self._rooms.retriever.version(Principal(tenant, frozenset(), "metrics"), collection)
+        except CallerError:
+            self._metrics.note_version(tenant, collection, None)
+        except DependencyError:
+            return  # the retriever's own state tells of it
+        else:
+            self._metrics.note_version(tenant, collection, version)
 
     async def _watch_rules(self) -> None:
         """A rules file that was changed is used from the next turn on; while it is not valid, the one before is."""

@@ -631,6 +631,14 @@ class DeadlineSettings(Branch):
     log_s: float = Field(10.0, gt=0, description="One write to the turn log, seconds.")
 
 
+class LogSettings(Branch):
+    """What the processes say about their work; turns themselves are in the turn log."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is written; only debug has what customers write."
+    )
+
+
 class AppSettings(BaseSettings):
     """Everything that Raydesk is told."""
 
@@ -662,6 +670,7 @@ class AppSettings(BaseSettings):
     retries: RetrySettings = RetrySettings()
     routing: RoutingSettings = RoutingSettings()
     deadlines: DeadlineSettings = DeadlineSettings()
+    logs: LogSettings = LogSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -98,6 +98,8 @@ _SHARED = (
     "route_features",
     "knowledge_version",
     "cache_similarity",
+    "cache_tier",
+    "tokens_saved",
     "finish_reason",
     "grounded",
 )
@@ -222,6 +224,7 @@ class Turn:
 
     async def at_once(self) -> list[AnswerEvent] | None:
         """The whole answer to a question whose answer is stored."""
+        self._name_in_log()
         if not self._conversation.is_fresh:  # what was said and asked before comes first
             return None
         hit = await self._look_exact()
@@ -241,6 +244,7 @@ class Turn:
         self._private = reason
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
+        self._name_in_log()
         await self._join_conversation()
         try:
             async with aclosing(self._walk_in_time()) as walk:
@@ -309,6 +313,7 @@ class Turn:
                 yield event
 
     async def _from_knowledge(self, understanding: Understanding | None) -> AsyncGenerator[AnswerEvent, None]:
+        self._name_in_log()  # it may run in a task of its own, for several turns
         query = self._query
         hit, evidence = await asyncio.gather(self._look_semantic(understanding), self._search(understanding))
         if hit is not None and await self._is_agreed(hit, evidence):
@@ -625,7 +630,8 @@ class Turn:
 
     def _give_cached(self, path: Path, hit: CacheHit) -> list[AnswerEvent]:
         answer = hit.answer
-        self._record.cache_similarity = hit.similarity
+        self._record.cache_similarity, self._record.cache_tier = hit.similarity, hit.tier
+        self._record.tokens_saved = answer.input_tokens + answer.output_tokens
         age_s = max(0.0, self._p.now_s() - answer.created_at_s)
         begin = self._begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}")
         begin = replace(begin, cache_age_s=age_s, cache_tier=hit.tier)
@@ -997,6 +1003,13 @@ class Turn:
             self._degrade("cache:down", error)
 
     # --- helpers ---
+
+    def _name_in_log(self) -> None:
+        """On every line that this task logs from now on."""
+        request = self._request
+        structlog.contextvars.bind_contextvars(
+            request_id=request.request_id, turn_id=request.turn_id, tenant=request.principal.tenant
+        )
 
     async def _timed(self, step: str, call: Awaitable[T], limit_s: float) -> T:
         """The result of `call`, its milliseconds noted; raises `DependencyError`s, also for what a room raised.

@@ -284,6 +284,9 @@ class Failed:
 AnswerEvent = Meta | Delta | Cited | Done | Failed
 
 
+_NO_COLUMNS = ("started_at_s", "citations", "step_ms", "cache_tier", "tokens_saved")
+
+
 @dataclass(slots=True)
 class TurnRecord:
     """One row per turn: filled as the turn walks, read by the log, the metrics and the cache write.
@@ -313,6 +316,8 @@ class TurnRecord:
     citations: list[Citation] = field(default_factory=list)
     evidence_ids: list[str] = field(default_factory=list)
     cache_similarity: float = 0.0
+    cache_tier: str = ""  # of the hit that answered; for metrics and traces, as the next one
+    tokens_saved: int = 0  # of models, by that hit
     finish_reason: str = ""
     grounded: bool = False
     degraded: list[str] = field(default_factory=list)
@@ -326,9 +331,7 @@ class TurnRecord:
 
     def row(self) -> Mapping[str, Any]:
         """The turn as one row of the `turns` table."""
-        return {
-            name: getattr(self, name) for name in self.__slots__ if name not in ("started_at_s", "citations", "step_ms")
-        } | {
+        return {name: getattr(self, name) for name in self.__slots__ if name not in _NO_COLUMNS} | {
             "started_at": datetime.fromtimestamp(self.started_at_s, UTC),
             "citation_chunk_ids": [citation.chunk_id for citation in self.citations],
             "citation_urls": [citation.url for citation in self.citations],

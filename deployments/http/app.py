@@ -61,6 +61,7 @@ def build_http_app(
     embed: embeddings.Embed | None = None,
     admission: Admission | None = None,
     authenticator: Authenticator | None = None,
+    on_error: Callable[[str, int], None] = lambda code, status: None,
     lifespan: Lifespan | None = None,
     new_id: Callable[[], str],
     now_s: Callable[[], float] = time.time,
@@ -69,6 +70,7 @@ def build_http_app(
     """The whole HTTP side. `new_id` gives unique ids (requests, turns, conversations), `now_s` Unix time.
 
     authenticator: given by who changes its keys. sends_request_id: False behind Ray Serve, which does that itself.
+    on_error: is told the code and status of each request that is answered with an error.
     """
     admission = admission or Admission(settings)
     authenticator = authenticator or Authenticator(settings)
@@ -89,7 +91,7 @@ def build_http_app(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
             *_for_other_pages(settings),
-            Middleware(RequestId, new_id=new_id, sends_id=sends_request_id),
+            Middleware(RequestId, new_id=new_id, sends_id=sends_request_id, on_error=on_error),
             Middleware(
                 Door,
                 settings=settings,

@@ -68,12 +68,20 @@ class RequestId:
     """Gives every request an id and every response its common headers; what nobody caught becomes a plain 500.
 
     sends_id: False behind Ray Serve, which puts the id that it was sent, or made, on the response itself.
+    on_error: is told the code and status of each request that is answered with an error.
     """
 
-    def __init__(self, app: ASGIApp, new_id: Callable[[], str], sends_id: bool = True) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        new_id: Callable[[], str],
+        sends_id: bool = True,
+        on_error: Callable[[str, int], None] = lambda code, status: None,
+    ) -> None:
         self._app = app
         self._new_id = new_id
         self._sends_id = sends_id
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -81,6 +89,8 @@ class RequestId:
             return
         request_id = self._request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()  # a connection's requests share one context
+        structlog.contextvars.bind_contextvars(request_id=request_id)
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return
@@ -106,6 +116,7 @@ class RequestId:
             elif answer.status > 500:
                 log.warning("request_failed", code=answer.code, request_id=request_id, path=scope["path"])
             answer = answer or internal_error()
+            self._on_error(answer.code, answer.status)
             if started:  # too late for a status: the server breaks the connection off, as it must
                 raise
             await error_response(answer, request_id)(scope, receive, send_with_headers)

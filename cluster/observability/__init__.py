@@ -1,0 +1,1 @@
+"""What operators look at, and what wakes them: made by `python -m cluster.observability`."""
