@@ -6,7 +6,7 @@ DETACH ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve stop status test check format
+.PHONY: help setup serve stop status test bench check format
 
 help:  ## this list
 	@echo "make serve      set up and start Raydesk on http://127.0.0.1:8000/ (Ctrl-C ends it)"
@@ -16,6 +16,7 @@ help:  ## this list
 	@echo "make stop       end what 'make serve' started"
 	@echo "make status     what runs: rooms, language models, addresses"
 	@echo "make test       set up what testing needs and run every test"
+	@echo "make bench      every measurement at a small size, beside its peers: perf/README.md"
 	@echo "make check      ruff, mypy, import boundaries"
 	@echo "make format     format the code"
 	@echo "make setup      prepare .venv alone (DEV=1: with what testing needs)"
@@ -36,6 +37,10 @@ test:
 	@DEV=1 cluster/setup.sh
 	@cluster/setup_browser.sh
 	$(VENV)/python -m pytest
+
+bench:
+	@DEV=1 cluster/setup.sh
+	$(VENV)/python -m perf.bench $(ONLY)
 
 check:
 	@DEV=1 cluster/setup.sh
