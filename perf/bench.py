@@ -31,6 +31,7 @@ README = ROOT / "perf" / "README.md"
 _BEGIN, _END = "<!-- made by python -m perf.bench -->", "<!-- end -->"
 _DESK_LIMIT_S = 900.0  # until a desk is up; its models may have to be built first
 _MOST_RATIOS = 6  # of one program, in the table
+_JOIN_ITS_RAY = ("cache_speed", "stream")  # their peers run on the desk's own Ray: they read where that is
 _TELLING = ("ratio", "times_")  # parts of the names of ratios
 
 
@@ -42,8 +43,11 @@ class Program:
     asks_desk: bool = False
     limit_s: float = 900.0
 
-    def command(self, url: str | None = None) -> list[str]:
+    def command(self, url: str | None = None, state: str | None = None) -> list[str]:
+        """url, state: of the desk that it asks."""
         desk = ["--url", url] if self.asks_desk and url is not None else []
+        if self.name in _JOIN_ITS_RAY and state is not None:
+            desk += ["--state", state]
         return ["python", "-m", f"perf.{self.name}", *self.arguments, *desk]
 
 
@@ -59,6 +63,7 @@ PROGRAMS = (
     Program("intent_handle", ("--seconds", "3"), "all-MiniLM-L6-v2 with logistic regression"),
     Program("ingestion", ("--documents", "130"), "a plain loop with the same encoder"),
     Program("encoder", (), "character n-grams with logistic regression", limit_s=1800.0),
+    Program("coalescing", ("--streams", "20", "--intervals-ms", "0", "30"), "every token by itself"),
     Program("quality.cache", (), "labelled pairs, made to trap"),
     Program("quality.conversations", (), "labelled conversations"),
     Program("quality.faq", (), "a decision by cosine alone"),
@@ -72,14 +77,26 @@ PROGRAMS = (
         "a no-op application on the same Serve, LiteLLM's proxy",
         asks_desk=True,
     ),
+    Program(
+        "stream",
+        ("--streams", "1", "8", "--rounds", "1", "--max-tokens", "24"),
+        "ray.serve.llm's own application",
+        asks_desk=True,
+    ),
+    Program(
+        "connections",
+        ("--connections", "50", "--hold-s", "15", "--peak-s", "3", "--overload-s", "6"),
+        "the desk's own peak",
+        asks_desk=True,
+    ),
     Program("answers", ("--limit", "60"), "the held-out truth", asks_desk=True),
     Program("startup", ("--runs", "1"), "none: seconds from the command to answers"),
 )
 
 
-def run(program: Program, url: str | None) -> dict[str, Any]:
+def run(program: Program, url: str | None = None, state: str | None = None) -> dict[str, Any]:
     """What came of it: `result` and `ratios`, or `error`."""
-    command = program.command(url)
+    command = program.command(url, state)
     row: dict[str, Any] = {"program": program.name, "peer": program.peer, "command": " ".join(program.command())}
     began = time.perf_counter()
     try:
@@ -153,10 +170,10 @@ def latest() -> dict[str, Any]:
 
 
 @contextmanager
-def desk(programs: Sequence[Program], url: str | None) -> Iterator[str | None]:
-    """A desk for those that ask one, with a state of its own."""
+def desk(programs: Sequence[Program], url: str | None) -> Iterator[tuple[str | None, str | None]]:
+    """Address and state folder of the desk for those that ask one."""
     if url is not None or not any(program.asks_desk for program in programs):
-        yield url
+        yield url, None
         return
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         own = {
@@ -171,7 +188,7 @@ def desk(programs: Sequence[Program], url: str | None) -> Iterator[str | None]:
         try:
             command = [*raydesk, "serve", "--sample", "--detach", "--port", str(port)]
             subprocess.run(command, cwd=ROOT, env=own, check=True, stdout=subprocess.DEVNULL, timeout=_DESK_LIMIT_S)
-            yield f"http://127.0.0.1:{port}"
+            yield f"http://127.0.0.1:{port}", own["RAYDESK_STATE"]
         finally:
             subprocess.run([*raydesk, "stop"], cwd=ROOT, env=own, check=False, stdout=subprocess.DEVNULL)
 
@@ -195,8 +212,9 @@ def measure(programs: Sequence[Program], url: str | None) -> dict[str, Any]:
     groups = [[program for program in programs if program.asks_desk is asks] for asks in (False, True)]
     for group in groups:
         try:
-            with desk(group, url) as address:
-                rows += [_told(program, address) for program in group]
+            with desk(group, url) as (address, state):
+                for program in group:
+                    rows.append(_told(program, address, state))
         except Exception as error:  # without a desk its programs cannot run; what the others found is kept
             done = {row["program"] for row in rows}
             failed = [program for program in group if program.name not in done]
@@ -212,9 +230,9 @@ def measure(programs: Sequence[Program], url: str | None) -> dict[str, Any]:
     return results | {"programs": rows}
 
 
-def _told(program: Program, url: str | None) -> dict[str, Any]:
+def _told(program: Program, url: str | None, state: str | None) -> dict[str, Any]:
     print(f"{program.name} …", flush=True)
-    row = run(program, url)
+    row = run(program, url, state)
     print(
         f"  {row.get('error') or ', '.join(f'{name} {value:.3g}' for name, value in row['ratios'].items()) or 'done'}"
     )
