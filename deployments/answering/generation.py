@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -38,6 +38,7 @@ class Help:
     retries: RetryBudget
     left_s: Callable[[], float]  # until the answer must be at its end
     note: Callable[[str, Exception], None]  # what it had to do without, e.g. "small:engine_died", "small:retried"
+    first_words: Callable[[], AbstractContextManager[None]] = nullcontext  # around the wait for an engine's first words
 
 
 class Generation:
@@ -102,7 +103,8 @@ class Generation:
             limit_s /= 2  # the other tier needs its time, too
         try:
             async with asyncio.timeout(limit_s):
-                return await anext(items, None)
+                with self._help.first_words() if is_first else nullcontext():
+                    return await anext(items, None)
         except TimeoutError as error:
             raise DeadlineExceededError(f"the {self.tier.settings.name} tier had {limit_s:.1f} s left") from error
 

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import takewhile
 from typing import Any, TypeVar
 
@@ -59,6 +60,7 @@ from deployments.answering.resilience import Budget, RetryBudget
 from deployments.answering.rewriting import TierRewriter, rewritten
 from deployments.answering.routing import BUILT_IN, Features, Route, Router, RoutingModel, TierLoads, as_row, features
 from deployments.answering.rules import Reply, Rules
+from deployments.answering.spans import TurnSpans
 from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import (
     AnswerEvent,
@@ -215,6 +217,7 @@ class Turn:
         self._scope = self._scope_of()
         self._askers = {_asker(request)}
         self._budget = pipeline.budget(request)
+        self.spans = TurnSpans()
         self._stale: CacheHit | None = None  # a stored answer of which it could not be told whether it still stands
         self._private = ""  # why this turn's answer is one customer's alone
         self._rule_tier: str | None = None  # that a rule wants to write
@@ -371,7 +374,7 @@ class Turn:
         record = replace(self._record, citations=[], evidence_ids=[], degraded=[*self._record.degraded], step_ms={})
         twin = Turn(self._p, self._request, record, record.knowledge_version)
         twin._query, twin._scope, twin._private = self._query, self._scope, self._private
-        twin._stale = self._stale
+        twin._stale, twin.spans = self._stale, self.spans
         twin._rule_tier = self._rule_tier
         return twin
 
@@ -786,7 +789,8 @@ class Turn:
                     yield item
 
     def _help(self) -> Help:
-        return Help(self._p.retries, lambda: self._limit_s("generate", self._budget.total_s), self._degrade)
+        left_s = partial(self._limit_s, "generate", self._budget.total_s)
+        return Help(self._p.retries, left_s, self._degrade, partial(self.spans.step, "first words"))
 
     def _hosts(self, evidence: Sequence[RetrievedChunk]) -> set[str]:
         """Hosts that an answer may link to: the company's, and those that its evidence came from."""
@@ -1019,8 +1023,9 @@ class Turn:
         limit_s = self._limit_s(step, limit_s)
         begun = time.perf_counter()
         try:
-            async with asyncio.timeout(limit_s):
-                return await call
+            with self.spans.step(step):
+                async with asyncio.timeout(limit_s):
+                    return await call
         except TimeoutError as error:
             raise DeadlineExceededError(f"{step} took longer than {limit_s:g} s") from error
         except (DependencyError, CallerError):

@@ -201,6 +201,7 @@ class TurnRunner:
         record.duration_ms = record.duration_ms or turn.elapsed_ms()
         self._recorder.put(record)
         self._on_end(record)
+        turn.spans.end(record)
 
     def _new_record(self, request: ChatRequest) -> TurnRecord:
         record = _new_record(request)
