@@ -32,7 +32,7 @@ _BEGIN, _END = "<!-- made by python -m perf.bench -->", "<!-- end -->"
 _DESK_LIMIT_S = 900.0  # until a desk is up; its models may have to be built first
 _MOST_RATIOS = 6  # of one program, in the table
 _JOIN_ITS_RAY = ("cache_speed", "stream")  # their peers run on the desk's own Ray: they read where that is
-_TELLING = ("ratio", "times_")  # parts of the names of ratios
+_TELLING = ("ratio", "times_", "_to_", "_over_", "_against_")  # parts of the names of ratios
 
 
 @dataclass(frozen=True, slots=True)

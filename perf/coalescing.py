@@ -84,7 +84,18 @@ async def main() -> None:
         share = row.cpu_s / rows[0].cpu_s
         first = f"{row.first_piece_ms_p50:>13.1f} {row.first_piece_ms_p99:>8.1f}"
         print(f"{row.interval_ms:>12g} {row.pieces:>8} {row.cpu_s:>8.2f} {share:>8.2f} {first}")
-    print(json.dumps({"rows": [asdict(row) for row in rows], "arguments": vars(args), "provenance": provenance()}))
+    # By interval, ms: the processor's time beside that of every token by itself.
+    ratios = {f"{row.interval_ms:g}": round(row.cpu_s / rows[0].cpu_s, 3) for row in rows[1:]}
+    print(
+        json.dumps(
+            {
+                "cpu_ratio": ratios,
+                "rows": [asdict(row) for row in rows],
+                "arguments": vars(args),
+                "provenance": provenance(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

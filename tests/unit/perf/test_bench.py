@@ -37,8 +37,14 @@ def test_the_others_go_on_after_one_that_fails(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ratios_are_found_wherever_a_name_says_so() -> None:
-    result = {"rows": [1, 2], "ratios": {"qps": 1.5, "why": "x"}, "api": {"times_ours": 20.3}, "seconds": 4}
-    assert ratios_of(result) == {"ratios.qps": 1.5, "api.times_ours": 20.3}
+    result = {
+        "rows": [1, 2],
+        "ratios": {"qps": 1.5, "why": "x"},
+        "api": {"times_ours": 20.3},
+        "hold_to_bare": 2,
+        "seconds": 4,
+    }
+    assert ratios_of(result) == {"ratios.qps": 1.5, "api.times_ours": 20.3, "hold_to_bare": 2.0}
 
 
 def test_a_table_takes_the_place_of_the_one_before() -> None:
