@@ -25,8 +25,8 @@ _SECRETS = re.compile(r"(?<=://)[^/\s@]*(?=@)|(?<=Bearer )\S+|\b(?:sk|hf|rd)[-_]
 Event = MutableMapping[str, Any]
 
 
-class _Lines(structlog.PrintLogger):
-    """A logger that knows the name of its module."""
+class _Lines(structlog.WriteLogger):
+    """A logger that knows the name of its module. It writes: Serve replaces `print` by one that prints tuples."""
 
     def __init__(self, name: str, out: TextIO | None) -> None:
         super().__init__(out)
