@@ -240,12 +240,12 @@ class IngressApp:
             content = await asyncio.to_thread(_content, file)
             if content and content != seen:
                 seen = content
-                if fingerprint_of(content) != self._pipeline.router.model.fingerprint:
+                if fingerprint_of(content) != self._pipeline.models.router.model.fingerprint:
                     self._use_changed_routing(content, file)
             await asyncio.sleep(RULES_INTERVAL_S)
 
     def _use_changed_routing(self, content: bytes, file: Path) -> None:
-        kept = self._pipeline.router.model.fingerprint
+        kept = self._pipeline.models.router.model.fingerprint
         try:
             model = RoutingModel.parse(content, str(file))
         except RoutingModelError as error:

@@ -34,7 +34,7 @@ async def shop_with(tmp_path: Path, settings: TierSettings) -> tuple[Shop, Scrip
 
     tier = Tier(settings, llm, look)
     await tier._look_at_it()
-    shop.pipeline.tiers["cloud"] = tier
+    shop.pipeline.models.tiers["cloud"] = tier
     return shop, llm
 
 
@@ -54,8 +54,8 @@ async def test_one_without_never_is_not_even_by_name(tmp_path: Path) -> None:
         await shop.ask(GENERATED, model="cloud")
     assert llm.requests == []
     stranger = Principal("other", frozenset({"public"}), "k")
-    assert "cloud" in shop.pipeline.tiers_for(stranger)
-    assert "cloud" not in shop.pipeline.tiers_for(replace(stranger, tenant="*"))
+    assert "cloud" in shop.pipeline.models.tiers_for(stranger)
+    assert "cloud" not in shop.pipeline.models.tiers_for(replace(stranger, tenant="*"))
 
 
 async def test_looking_whether_it_is_up_generates_nothing(tmp_path: Path) -> None:

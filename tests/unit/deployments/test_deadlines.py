@@ -120,7 +120,7 @@ async def test_the_other_tier_writes_where_the_first_is_silent(tmp_path: Path) -
     shop = await Shop(tmp_path, limits={"first_token_timeout_s": 0.2}).ready()
     large = await Shop(tmp_path).ready()
     large.tier.settings = large.tier.settings.model_copy(update={"name": "large"})
-    shop.pipeline.tiers["large"] = large.tier
+    shop.pipeline.models.tiers["large"] = large.tier
     shop.llm._ttft_s = 3600
     events, record = await shop.ask(GENERATED)
     assert path(events) == "large"
@@ -132,7 +132,7 @@ async def test_another_tier_goes_on_where_the_first_one_is_gone(tmp_path: Path) 
     large = await Shop(tmp_path).ready()
     whole, _ = await large.ask(GENERATED)
     large.tier.settings = large.tier.settings.model_copy(update={"name": "large"})
-    shop.pipeline.tiers["large"] = large.tier
+    shop.pipeline.models.tiers["large"] = large.tier
     shop.llm._fail_after = 2
     shop.tier._breaker._settings = shop.tier.settings.breaker.model_copy(update={"failures_in_a_row": 1})
     events, record = await shop.ask(GENERATED)

@@ -201,7 +201,7 @@ async def test_a_hit_that_the_knowledge_does_not_agree_with_is_a_miss_and_forgot
         text="Never.",
         evidence=replace(bad_answer.evidence, chunks=(EvidenceRef("delivery", "h"),)),
     )
-    scope = turn._scope
+    scope = turn._state.scope
     await shop.cache.put(scope, "refund take how long does a", understanding.embedding, wrong)
     await shop.cache.discard(await stored(shop, "How long does a refund take?"), "test")
     events = [event async for event in turn.events()]
@@ -213,7 +213,7 @@ async def stored(shop: Shop, question: str) -> CacheHit:
     hit = await shop.cache.lookup_exact(
         shop.pipeline.turn(
             shop.request(question), TurnRecord("t", "r", "c", "demo", "k", "http", "help", 0.0, ""), "v1"
-        )._scope,
+        )._state.scope,
         normalize(question),
     )
     assert hit is not None

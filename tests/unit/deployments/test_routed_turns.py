@@ -30,7 +30,7 @@ async def two_tiers(tmp_path: Path, **changes: Any) -> Shop:
     settings = TierSettings(name="large", model_id="l", model_source="l", first_token_timeout_s=0.3)
     large = Tier(settings, ScriptedLLM("Standard delivery to Cologne costs 4.95 euros."))
     await large._look_at_it()
-    shop.pipeline.tiers["large"] = large
+    shop.pipeline.models.tiers["large"] = large
     return shop
 
 
@@ -59,7 +59,7 @@ async def test_caller_who_names_a_model_gets_it(tmp_path: Path) -> None:
 async def test_tier_that_is_not_up_leaves_the_answer_to_the_next(tmp_path: Path) -> None:
     shop = await two_tiers(tmp_path)
     settings = TierSettings(name="large", model_id="l", model_source="l")
-    shop.pipeline.tiers["large"] = Tier(settings, ScriptedLLM("…"))
+    shop.pipeline.models.tiers["large"] = Tier(settings, ScriptedLLM("…"))
     record = await wrote(shop, HARD)
     assert record.path == "small"
     assert record.degraded == ["large:starting"]
@@ -109,12 +109,12 @@ async def test_newly_fitted_model_is_used_and_one_that_is_not_valid_changes_noth
     settings = shop.settings.model_copy(update={"intents": intents, "routing": RoutingSettings(model=str(file))})
     rooms = Rooms(shop.pipeline.classifier, shop.retriever, None, InMemoryTurnLog(), [])
     pipeline = (app := IngressApp(settings, rooms))._pipeline
-    assert pipeline.router.model.bias == -1.0
+    assert pipeline.models.router.model.bias == -1.0
     async with app.asgi.router.lifespan_context(app.asgi):
         file.write_text("{}", "utf-8")
         await asyncio.sleep(0.1)
-        assert pipeline.router.model.bias == -1.0
+        assert pipeline.models.router.model.bias == -1.0
         file.write_text(RoutingModel(2.0, {}, 0.5).to_json(), "utf-8")
         async with asyncio.timeout(10):
-            while pipeline.router.model.bias != 2.0:  # noqa: ASYNC110 - nobody is told
+            while pipeline.models.router.model.bias != 2.0:  # noqa: ASYNC110 - nobody is told
                 await asyncio.sleep(0.005)

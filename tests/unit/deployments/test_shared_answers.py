@@ -120,6 +120,6 @@ async def test_one_that_waits_too_long_makes_the_answer_itself(tmp_path: Path) -
         update={"cache": shop.settings.cache.model_copy(update={"lease_wait_s": 0.1})}
     )
     turn = shop.pipeline.turn(request(shop, 1), TurnRecord("t", "r", "c", "demo", "k", "http", "help", 0.0, ""), "v1")
-    assert await cache.lease(turn._scope, turn._query.normalized, "a replica that died")
+    assert await cache.lease(turn._state.scope, turn._state.query.normalized, "a replica that died")
     _, record = await walk(shop, 2)
     assert record.path == "small"
