@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,16 @@ from cluster.ports import choose_serve_ports
 from cluster.processes import ProcessId, end, marked_with
 from cluster.valkey import Valkey
 from deployments.settings import load_settings
-from tests.e2e.conftest import HTTP_TIMEOUT_S, PATIENCE, ROOT, command_line, free_port
+from tests.e2e.conftest import (
+    COMMAND_TIMEOUT_S,
+    HTTP_TIMEOUT_S,
+    PATIENCE,
+    ROOT,
+    TIER_TIMEOUT_S,
+    command_line,
+    free_port,
+    wait_until,
+)
 
 CONFIG = ROOT / "serve_config.yaml"
 MODELS = ROOT / ".raydesk" / "models"
@@ -104,28 +112,53 @@ class Production:
             **PATIENCE,
         }
 
-    def start(self) -> None:
+    def start(self, nodes: int = 1) -> None:
+        """nodes: that have to be there before anything is deployed: what runs is not moved to one that comes later."""
         write_token(self.instance)
         self._valkey.start({})
         self._valkey.wait_until_ready()
-        self.write_config()
+        self._write_config(with_applications=nodes == 1)
         self.nodes.append(self._node("head", self.url, ["head", str(self._config)]))
+        if nodes > 1:
+            for _ in range(nodes - 1):
+                self.add_node()
+            wait_until(lambda: self._alive() == nodes, TIER_TIMEOUT_S, f"{nodes} nodes")
+            self._write_config(with_applications=True)
+            self.deploy()
 
-    def write_config(self, edit: Mapping[str, Any] | None = None) -> Path:
-        """The file with our port, and without the language models' applications where there are none.
+    def deploy(self) -> None:
+        """As after a change of the file."""
+        environment = self._environment("head", self.url) | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
+        command = ["serve", "deploy", str(self._config), "--address", self._dashboard]
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
-        edit: settings of the desk to be merged in, branch by branch, as an operator who changes the file would.
-        """
+    @property
+    def _dashboard(self) -> str:
+        return f"http://127.0.0.1:{self.dashboard_port}"
+
+    def _alive(self) -> int:
+        """Nodes of the cluster; 0 while nothing tells."""
+        headers = {"Authorization": f"Bearer {self.instance.token_file.read_text().strip()}"}
+        try:
+            answer = httpx2.get(f"{self._dashboard}/nodes?view=summary", headers=headers, timeout=HTTP_TIMEOUT_S)
+        except httpx2.TransportError:
+            return 0
+        if answer.status_code != 200:
+            return 0
+        return sum(node["raylet"].get("state") == "ALIVE" for node in answer.json()["data"]["summary"])
+
+    def _write_config(self, *, with_applications: bool) -> None:
+        """The file with our port, and without the language models' applications where there are none."""
         text = CONFIG.read_text("utf-8").replace("port: 8000", f"port: {self.url.rpartition(':')[2]}")
-        if edit is not None or self.settings["RAYDESK_TIERS"] == "[]":
+        count = None if self.settings["RAYDESK_TIERS"] != "[]" else 1
+        if not with_applications or count is not None:
             document = yaml.safe_load(text)
-            if self.settings["RAYDESK_TIERS"] == "[]":
-                document["applications"] = document["applications"][:1]
-            for branch, fields in (edit or {}).items():
-                document["applications"][0]["args"].setdefault(branch, {}).update(fields)
+            document["applications"] = document["applications"][:count] if with_applications else []
             text = yaml.safe_dump(document, allow_unicode=True)
         self._config.write_text(text, "utf-8")
-        return self._config
 
     def add_node(self) -> Node:
         """Another machine; its own door is `Node.url`."""
@@ -185,6 +218,12 @@ class Production:
     def post(self, path: str = "/v1/chat", url: str | None = None, **fields: Any) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {KEY}"}
         return httpx2.post(f"{url or self.url}{path}", json=QUESTION | fields, headers=headers, timeout=HTTP_TIMEOUT_S)
+
+    def answers(self, url: str) -> bool:
+        try:
+            return self.post(url=url).status_code == 200
+        except httpx2.TransportError:
+            return False
 
     def readiness(self, url: str | None = None) -> dict[str, Any]:
         """Empty while nothing answers."""
