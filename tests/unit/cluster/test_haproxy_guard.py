@@ -9,6 +9,10 @@ pytestmark = pytest.mark.unit
 GUARD = Path(__file__).parents[3] / "cluster" / "haproxy_guard.sh"
 # As Ray Serve writes it, in short.
 CONFIG = """\
+defaults
+    option abortonclose
+    option splice-request
+    option splice-response
 frontend prometheus
     bind :9101
     mode http
@@ -42,3 +46,9 @@ def test_headers_that_switch_off_our_limits_are_stripped_at_the_door(tmp_path: P
     door = lines[lines.index("frontend http_frontend") : lines.index("listen stats")]
     assert "http-request del-header x-request-timeout-seconds" in door
     assert "http-request del-header x-request-disconnect-disabled" in door
+
+
+def test_a_customer_who_leaves_before_the_first_byte_is_noticed(tmp_path: Path) -> None:
+    lines = guarded(tmp_path, "*")
+    assert "option abortonclose" in lines
+    assert "option splice-request" not in lines
