@@ -1,0 +1,147 @@
+"""An engine writes for nobody: not for who has left, nor for an ingress that was killed.
+
+`test_freed_engines.py` runs this in a process that joins the Ray of a desk whose one tier takes minutes for an answer:
+whatever ends sooner was ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from ray.serve.handle import DeploymentHandle
+
+from cluster.instance import Instance, InstanceState
+from cluster.processes import ProcessId, descendants
+from deployments.app import TIER_DEPLOYMENT, tier_app_name
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
+
+LEAVERS = int(os.environ.get("RAYDESK_TEST_LEAVERS", "100"))  # 1000 in full
+KILLS = int(os.environ.get("RAYDESK_TEST_KILLS", "1"))  # 10 in full
+FREED_S = 5.0
+QUESTION = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
+TRICKS = {"x-request-timeout-seconds": "0", "x-request-disconnect-disabled": "?1"}
+
+
+class Engines:
+    """All replicas of the tier."""
+
+    def __init__(self) -> None:
+        self._handle = DeploymentHandle(TIER_DEPLOYMENT, tier_app_name("raydesk", "small"))
+
+    async def running(self) -> int:
+        told = await self._handle.broadcast("running").results_async(timeout_s=30)
+        return sum(count for _, count in told)
+
+    async def wait_for(self, count: int, within_s: float) -> float:
+        """Seconds that it took."""
+        begun = time.monotonic()
+        while (found := await self.running()) != count:
+            spent_s = time.monotonic() - begun
+            assert spent_s < within_s, f"{found} generations run after {spent_s:.1f} s, not {count}"
+            await asyncio.sleep(0.2)
+        return time.monotonic() - begun
+
+
+class Client:
+    def __init__(self, url: str) -> None:
+        limits = httpx2.Limits(max_connections=200)
+        self._http = httpx2.AsyncClient(base_url=url, timeout=60, limits=limits)
+
+    async def ask(self, *, stream: bool = True, headers: dict[str, str] | None = None) -> None:
+        messages = [{"role": "user", "content": QUESTION}]
+        body = {"model": "raydesk-small", "stream": stream, "max_tokens": 4000, "messages": messages}
+        async with self._http.stream("POST", "/v1/chat/completions", json=body, headers=headers) as response:
+            async for _ in response.aiter_bytes():
+                pass
+
+    async def leave_after(self, pause_s: float, **how: object) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await self.ask(**how)  # type: ignore[arg-type]
+        except TimeoutError:
+            return
+        pytest.fail("the answer ended before its customer left")
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+
+@pytest.fixture(scope="module")
+async def engines() -> Engines:
+    return Engines()
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    client = Client(_instance().url)
+    yield client
+    await client.close()
+
+
+def _instance() -> InstanceState:
+    state = Instance(Path(os.environ["RAYDESK_STATE"])).read()
+    assert state is not None
+    return state
+
+
+def ingresses() -> list[ProcessId]:
+    found = descendants(_instance().launcher.pid)
+    return [process for process in found if b"ServeReplica:raydesk:ingress" in _command_line(process.pid)]
+
+
+def _command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+async def test_customers_who_leave_at_any_time_leave_no_generation_behind(engines: Engines, client: Client) -> None:
+    pauses = random.Random(16)
+    for _ in range(0, LEAVERS, 50):
+        await asyncio.gather(
+            *(client.leave_after(pauses.uniform(0.05, 3), stream=number % 2 == 0) for number in range(50))
+        )
+    await engines.wait_for(0, FREED_S)
+
+
+async def test_headers_that_switch_serve_off_do_not_keep_a_generation(engines: Engines, client: Client) -> None:
+    await client.leave_after(3, headers=TRICKS)
+    await engines.wait_for(0, FREED_S)
+
+
+async def test_an_ingress_that_stands_still_keeps_its_generations(engines: Engines, client: Client) -> None:
+    asked = [asyncio.create_task(client.ask()) for _ in range(4)]
+    await engines.wait_for(4, 60)
+    standing = ingresses()
+    try:
+        for process in standing:
+            process.signal(signal.SIGSTOP)
+        await asyncio.sleep(FREED_S)
+        assert await engines.running() == 4
+    finally:
+        for process in standing:
+            process.signal(signal.SIGCONT)
+        for task in asked:
+            task.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    await engines.wait_for(0, FREED_S)
+
+
+async def test_an_ingress_that_is_killed_frees_the_engines(engines: Engines, client: Client) -> None:
+    for _ in range(KILLS):
+        asked = [asyncio.create_task(client.ask()) for _ in range(6)]
+        await engines.wait_for(6, 120)
+        for process in ingresses():
+            process.signal(signal.SIGKILL)
+        await engines.wait_for(0, FREED_S)
+        await asyncio.gather(*asked, return_exceptions=True)
