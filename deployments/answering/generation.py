@@ -52,6 +52,7 @@ class Generation:
         self._said = ""
         self._tokens = 0
         self._retries = self._fallbacks = self._continuations = 0
+        self._broken_by: RaydeskError | None = None  # what ended the words that the customer has
 
     @property
     def author(self) -> Tier:
@@ -73,7 +74,11 @@ class Generation:
                     yield GenerationEnd("length", 0, self._tokens)
                     return
                 if not self._goes_on(error):
+                    if self._broken_by is not None:  # that nobody could go on is not why it broke off
+                        raise self._broken_by from error
                     raise
+                if self._said and self._broken_by is None:
+                    self._broken_by = error
 
     async def _of_one(self) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
         """What the tier says that writes now, with what was said before it."""
@@ -91,7 +96,7 @@ class Generation:
                 if item is None:
                     raise EngineDiedError()
                 self._began = self._began or self.tier
-                self._said += item.text
+                self._said, self._broken_by = self._said + item.text, None
                 self._tokens += 1
                 yield item
 
