@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from numpy.typing import NDArray
@@ -89,8 +91,13 @@ def _embed_here(texts: Sequence[_Text], encoder: EmbedderRecipe, pool: Pool) -> 
         vectors = embed_texts(embedder, [each.text for each in part], [each.question for each in part])
         return VectorBatch([each.key for each in part], *vectors)
 
+    parts = iter(_parts(texts, min(_BATCH, math.ceil(len(texts) / pool.concurrency))))
     with ThreadPoolExecutor(pool.concurrency, initializer=os.nice, initargs=(_NICENESS,)) as threads:
-        yield from threads.map(embed_part, _parts(texts, min(_BATCH, math.ceil(len(texts) / pool.concurrency))))
+        running = deque(threads.submit(embed_part, part) for part in islice(parts, pool.concurrency))
+        while running:
+            yield running.popleft().result()
+            # Only once the caller has kept it: a run that is killed loses a batch of each thread, and no more.
+            running.extend(threads.submit(embed_part, part) for part in islice(parts, 1))
 
 
 def _embed_on_ray(

@@ -22,7 +22,7 @@ def test_serve_takes_the_router_that_looks_at_prompts() -> None:
     assert router.get_request_router_class() is PrefixCacheAffinityRouter
 
 
-def test_the_router_can_look_into_what_we_send() -> None:
+async def test_the_router_can_look_into_what_we_send() -> None:
     from ray.serve._private.request_router.common import PendingRequest
     from ray.serve.llm.request_router import PrefixCacheAffinityRouter
 
