@@ -23,6 +23,7 @@ from deployments.answering.errors import NotFoundError
 from deployments.answering.pipeline import Pipeline
 from deployments.answering.protocols import AppStatus, ConversationSummary, Rating
 from deployments.answering.session import Session
+from deployments.answering.spans import TurnSpans
 from deployments.answering.types import AnswerEvent, ChatRequest, Principal, TurnRecord
 from deployments.fakes import InMemoryEventLog, InMemoryEventStore
 from deployments.http.app import build_http_app
@@ -38,6 +39,7 @@ Script = Callable[[ChatRequest], Sequence[Step]]
 class _ScriptedTurn:
     def __init__(self, steps: Sequence[Step]) -> None:
         self._steps = steps
+        self.spans = TurnSpans()
 
     async def at_once(self) -> None:
         return None
