@@ -15,13 +15,10 @@ import argparse
 import asyncio
 import itertools
 import json
-import select
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +26,12 @@ from typing import Any
 import aiohttp
 import uvloop
 
+from perf.bare_server import BareServerError, running
 from perf.json_object import json_object
 from perf.loopback import loopback_url
 from perf.metrics import ClientCost, LoadSummary, Percentiles, Sample, client_cost, ratio, summarise
 from perf.peer import Recording
-from perf.provenance import ROOT, provenance
+from perf.provenance import provenance
 
 # Curated questions of the sample company, in both its languages: each has one certain answer, which is then stored.
 QUESTIONS = (
@@ -61,7 +59,6 @@ _REQUEST_TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
 _PAUSE_AFTER_ERROR_S = 0.1  # a refusal takes no time: without a pause the loop would do nothing but collect them
 _CLIENT_BOUND = 0.7  # of a core, which it seldom has for itself; from there on a faster server would hardly show
-_PEER_TIMEOUT_S = 15.0
 _HEADERS = {"content-type": "application/json"}
 
 
@@ -241,38 +238,6 @@ async def _closed_loop(client: Client, bodies: Sequence[bytes], options: Options
     return summarise(samples, min(options.seconds, elapsed_s)), cost  # shorter only at the limit of requests
 
 
-# --- the peer ---
-
-
-@contextmanager
-def running_peer(recording: Recording) -> Iterator[str]:
-    """The address of a process of its own that answers with `recording`; it is ended with the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "perf.peer"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Ctrl-C is ours to handle
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(recording.to_json() + "\n")
-            process.stdin.flush()
-            is_up, _, _ = select.select([process.stdout], [], [], _PEER_TIMEOUT_S)
-            port = process.stdout.readline().strip() if is_up else ""
-            if not port.isdecimal():
-                raise LoadError(f"The peer was not up within {_PEER_TIMEOUT_S:.0f} s.")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.stdin.close()  # its sign to end
-            try:
-                process.wait(_PEER_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 # --- what is printed ---
 
 
@@ -360,7 +325,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     result = {"benchmark": "load", **provenance(), "url": base, "questions": len(questions), **asdict(options)}
     loads = [uvloop.run(measure("desk", base, questions, options))]
     if arguments.peer:
-        with running_peer(loads[0].recording) as peer_base:
+        with running("perf.peer", loads[0].recording.to_json()) as peer_base:
             loads.append(uvloop.run(measure("peer", peer_base, questions, options)))
     rates = [load.summary.answers_per_s for load in loads]
     desk_to_peer = ratio(*rates) if arguments.peer else None
@@ -376,7 +341,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 def main() -> None:
     try:
         result = run(_options())
-    except LoadError as error:
+    except (LoadError, BareServerError) as error:
         sys.exit(str(error))
     print(json.dumps(result, ensure_ascii=False))
 

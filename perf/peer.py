@@ -1,25 +1,20 @@
 """The least that a server can do: answers every POST with the same bytes. `perf.load --peer` starts and ends it.
 
-Plain uvicorn and Starlette, one process, no desk. Gets what to answer as one line of JSON on stdin, prints its port on
-loopback, and ends when stdin does, so that it never outlives whoever started it.
+One line of JSON says what to answer (`bare_server.py`).
 """
 
 from __future__ import annotations
 
 import json
-import socket
-import sys
-import threading
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-_LOOPBACK = "127.0.0.1"
+from perf.bare_server import serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +48,5 @@ def build_app(recording: Recording) -> Starlette:
     return Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
 
 
-def main() -> None:
-    app = build_app(Recording.parse(sys.stdin.readline()))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-    threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
-    with socket.create_server((_LOOPBACK, 0), backlog=2048) as listener:
-        print(listener.getsockname()[1], flush=True)  # it listens: who connects now only waits
-        server.run(sockets=[listener])
-
-
-def _end_with_stdin(server: uvicorn.Server) -> None:
-    sys.stdin.read()
-    server.should_exit = True
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda line: build_app(Recording.parse(line)))

@@ -1,28 +1,23 @@
 """The least that can stream a script: plain uvicorn, one process, no desk. `perf.stream` starts and ends it.
 
 Answers every POST with chunks of an OpenAI completion at a set speed, as `deployments.scripted_engine` makes its
-tokens, from bytes that were made before. Gets its script as one line of JSON on stdin, prints its port on loopback, and
-ends when stdin does.
+tokens, from bytes that were made before. One line of JSON is the script (`bare_server.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
-import sys
-import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.routing import Route
 
-_LOOPBACK = "127.0.0.1"
+from perf.bare_server import serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +56,5 @@ def build_app(script: Script) -> Starlette:
     return Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
 
 
-def main() -> None:
-    app = build_app(Script(**json.loads(sys.stdin.readline())))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off"))
-    threading.Thread(target=_end_with_stdin, args=(server,), daemon=True).start()
-    with socket.create_server((_LOOPBACK, 0), backlog=2048) as listener:
-        print(listener.getsockname()[1], flush=True)
-        server.run(sockets=[listener])
-
-
-def _end_with_stdin(server: uvicorn.Server) -> None:
-    sys.stdin.read()
-    server.should_exit = True
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda line: build_app(Script(**json.loads(line))))

@@ -19,11 +19,10 @@ import asyncio
 import itertools
 import json
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +30,7 @@ import aiohttp
 import uvloop
 
 from deployments.settings import SettingsError, TierSettings, load_settings
+from perf.bare_server import running
 from perf.json_object import json_object
 from perf.load import EventReader
 from perf.loopback import loopback_url
@@ -46,7 +46,6 @@ QUESTIONS = (
     "How often does the filter of the Zephyr have to be changed?",
 )
 _TIMEOUT_S = 300.0
-_PEER_TIMEOUT_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,34 +162,6 @@ def summarise(server: str, streams: int, found: Sequence[Stream], elapsed_s: flo
     )
 
 
-@contextmanager
-def running_sse(script: Script) -> Iterator[str]:
-    """The address of a bare server in a process of its own; it is ended with the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "perf.sse_peer"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(json.dumps(asdict(script)) + "\n")
-            process.stdin.flush()
-            port = process.stdout.readline().strip()
-            if not port.isdecimal():
-                raise RuntimeError("The peer did not come up.")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.stdin.close()  # its sign to end
-            try:
-                process.wait(_PEER_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-
 def script_of(tier: TierSettings) -> Script:
     """As many tokens as the tier writes, in pieces as it sends them. Raises `SettingsError`."""
     made = tier.script
@@ -213,7 +184,7 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
                 raise RuntimeError(f"The desk gives no answer: {first.error}. Is the tier up ('raydesk status')?")
             servers = [desk]
             if options.peer == "sse":
-                base = peers.enter_context(running_sse(script_of(tier)))
+                base = peers.enter_context(running("perf.sse_peer", json.dumps(asdict(script_of(tier)))))
                 servers.append(Server("bare SSE", f"{base}/v1/chat/completions", "peer", options.max_tokens))
             elif options.peer == "serve-llm":
                 from perf.llm_app import running_llm
