@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import cached_property
 
 from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import Citation, RetrievedChunk
@@ -29,12 +30,6 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Grounding:
-    citations: tuple[Citation, ...]
-    is_grounded: bool  # every sentence with content is supported
-
-
-@dataclass(frozen=True, slots=True)
 class _Stretch:
     """A sentence of a source, or two, with the words of the headings above it."""
 
@@ -49,7 +44,11 @@ class Sources:
 
     def __init__(self, chunks: Sequence[RetrievedChunk]) -> None:
         self.chunks = chunks
-        self._stretches = [stretch for number, found in enumerate(chunks) for stretch in _stretches(number, found)]
+
+    @cached_property
+    def _stretches(self) -> list[_Stretch]:
+        """Only once a sentence is held against them: the model reads meanwhile."""
+        return [stretch for number, found in enumerate(self.chunks) for stretch in _stretches(number, found)]
 
     def support(self, sentence: str) -> tuple[int, float] | None:
         """(position of the chunk, share of the words it holds) of the best support; None when there is none."""
@@ -122,13 +121,6 @@ def _ended(text: str) -> tuple[list[str], str]:
     if sentences and not _IS_ENDED.search(sentences[-1]):
         return sentences[:-1], sentences[-1]
     return sentences, ""
-
-
-def ground(answer: str, sources: Sources) -> Grounding:
-    """The sources of a generated answer, in the order in which its sentences need them."""
-    grounder = Grounder(sources)
-    citations = (*grounder.feed(answer), *grounder.rest())
-    return Grounding(citations, grounder.is_grounded)
 
 
 async def supported(

@@ -7,7 +7,6 @@ turn's record. Knows no HTTP and no Ray: rooms come in as protocols, time as a f
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import hashlib
 import random
 import time
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from deployments.answering import curated
+from deployments.answering.background import Background
 from deployments.answering.choices import numbered
 from deployments.answering.conversation import Conversation
 from deployments.answering.customer_flow import CustomerFlow
@@ -119,7 +119,7 @@ class Pipeline:
         self.now_s = now_s
         self.flights: Flights[Turn, AnswerEvent] = Flights()
         self.rng = rng or random.Random()  # noqa: S311 - it only chooses what is looked at twice
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self.models = Models(
             {tier.settings.name: tier for tier in tiers},
             Router(settings.routing, routing),
@@ -165,10 +165,8 @@ class Pipeline:
         return Turn(self, request, record, version)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Off the customer's clock, and in a context that does not end with the request."""
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        """Off the customer's clock."""
+        self._background.begin(work)
 
     async def did_not_help(self, principal: Principal, collection: str, language: Language, question: str) -> None:
         """Whatever is stored for this question is not given again. Raises `DependencyError`s."""
@@ -302,12 +300,13 @@ class Turn:
         self._state.name_in_log()  # it may run in a task of its own, for several turns
         query = self._state.query
         hit, evidence = await asyncio.gather(self._stored.look_semantic(understanding), self._search(understanding))
-        if hit is not None and await self._stored.is_agreed(hit, evidence, self._sure_pair(evidence)):
+        found = self._match_curated(evidence)
+        if hit is not None and await self._stored.is_agreed(hit, evidence, _sure_pair(found)):
             for event in self._give_cached("semantic_cache", hit):
                 yield event
             return
 
-        match self._match_curated(evidence):
+        match found:
             case curated.Given(match=sure):
                 async for event in self._give_faq(sure, understanding):
                     yield event
@@ -609,10 +608,6 @@ class Turn:
 
     # --- what was stored ---
 
-    def _sure_pair(self, evidence: Evidence) -> RetrievedChunk | None:
-        found = self._match_curated(evidence)
-        return found.match.pair if isinstance(found, curated.Given) else None
-
     def _is_sampled(self) -> bool:
         return self._p.rng.random() < self._p.settings.cache.shadow_share
 
@@ -623,7 +618,7 @@ class Turn:
         except DependencyError as error:
             self._state.degrade("search:down", error)
             return
-        is_same = agrees(hit.answer, evidence, self._sure_pair(evidence))
+        is_same = agrees(hit.answer, evidence, _sure_pair(self._match_curated(evidence)))
         if is_same is not None:
             await self._stored.observe(hit, is_same)
 
@@ -633,6 +628,10 @@ class Turn:
         self._state.record.intent_confidence = prediction.confidence
         self._state.record.intent_margin = prediction.margin
         return understanding
+
+
+def _sure_pair(found: curated.Given | curated.Asked | None) -> RetrievedChunk | None:
+    return found.match.pair if isinstance(found, curated.Given) else None
 
 
 def is_evidence(found: RetrievedChunk, asked: frozenset[str], language: Language, limits: RetrieverSettings) -> bool:

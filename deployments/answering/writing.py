@@ -71,6 +71,7 @@ class Writer:
         self._stored = stored
         self._rules = rules
         self.wanted_tier: str | None = None  # by a rule
+        self._sources: dict[str, Sources] = {}  # by the name of the tier whose prompt they fit
 
     def _choose_tiers(
         self, chunks: list[RetrievedChunk], understanding: Understanding | None
@@ -106,7 +107,7 @@ class Writer:
             for event in self.passage(chunks[0], "no model that writes this language is up"):
                 yield event
             return
-        writing = Generation(tiers, lambda tier: self._generation(tier, self._given(chunks, tier)), self._help())
+        writing = Generation(tiers, lambda tier: self._generation(tier, chunks), self._help())
         began_s = time.perf_counter()
         async with aclosing(self._checked(writing, chunks)) as items:
             try:
@@ -114,15 +115,15 @@ class Writer:
             except (DependencyError, OverloadedError) as error:  # nothing was said: what can be said without a model
                 self._state.degrade(f"{writing.tier.settings.name}:{error.code}", error)
                 first = None
-            name, evidence = writing.author.settings.name, self._given(chunks, writing.author)
+            name, sources = writing.author.settings.name, self._sources_for(writing.author, chunks)
             if not isinstance(first, TextDelta):
                 self._note_route(route, chunks, understanding)
                 for event in self.passage(chunks[0], f"the {name} model had no supported answer"):
                     yield event
                 return
             self._models.loads.began_to_write(name, time.perf_counter() - began_s)
-            yield self._state.begin(name, f"{len(evidence)} sources for the {name} model, {route.reason}")
-            end, grounder = GenerationEnd("stop", 0, 0), Grounder(Sources(evidence))
+            yield self._state.begin(name, f"{len(sources.chunks)} sources for the {name} model, {route.reason}")
+            end, grounder = GenerationEnd("stop", 0, 0), Grounder(sources)
             item: TextDelta | GenerationEnd | None = first
             while item is not None:
                 if isinstance(item, GenerationEnd):
@@ -141,8 +142,8 @@ class Writer:
         if not is_own_word:
             label, message = ASK_FOR_A_PERSON[self._state.query.language]
             done = replace(done, buttons=(Button(label, message),))
-        bound = bound_of_passages(evidence, self._state.query.search_text, self._state.query.language)
-        await self._stored.keep(understanding, evidence, bound)
+        bound = bound_of_passages(sources.chunks, self._state.query.search_text, self._state.query.language)
+        await self._stored.keep(understanding, sources.chunks, bound)
         self._note_route(route, chunks, understanding)
         yield done
 
@@ -161,16 +162,16 @@ class Writer:
         interval_s = self._state.settings.answers.chunk_interval_ms / 1000
         async with self._models.loads.at_work(writing.tier.settings.name), aclosing(writing.items()) as items:
             first = await anext(items)  # only now it is known which tier writes
-            tier, evidence = writing.author, self._given(chunks, writing.author)
+            tier, sources = writing.author, self._sources_for(writing.author, chunks)
             said = coalesced(_with_first(first, items), interval_s)
-            generated = without_links(said, LinkFilter(self._hosts(evidence)))
+            generated = without_links(said, LinkFilter(self._hosts(sources.chunks)))
             if tier.settings.supported_only and self._state.request.model is None:
 
                 def note(sentence: str) -> None:
                     log.info("unsupported_sentence", request_id=self._state.request.request_id, sentence=sentence[:200])
                     self._state.record.degraded.append(f"{tier.settings.name}:unsupported")
 
-                generated = supported(generated, Sources(evidence), note)
+                generated = supported(generated, sources, note)
             async with aclosing(generated):
                 async for item in generated:
                     yield item
@@ -185,12 +186,16 @@ class Writer:
         own = {host for found in evidence if (host := host_of(found.chunk.url)) is not None}
         return own | set(self._state.settings.answers.link_hosts)
 
-    def _generation(self, tier: Tier, evidence: list[RetrievedChunk]) -> GenerationRequest:
+    def _generation(self, tier: Tier, chunks: list[RetrievedChunk]) -> GenerationRequest:
         request, tenant = self._state.request, self._state.settings.tenant(self._state.request.principal.tenant)
         history = self._history(tier)
         return GenerationRequest(
             messages=build_prompt(
-                self._state.query, evidence, self._evidence_tokens(tier), policy=tenant.policy, history=history
+                self._state.query,
+                self._sources_for(tier, chunks).chunks,
+                self._evidence_tokens(tier),
+                policy=tenant.policy,
+                history=history,
             ),
             max_output_tokens=self._max_output_tokens(tier),
             temperature=request.temperature,
@@ -200,9 +205,12 @@ class Writer:
             private=self._private_values(tier),
         )
 
-    def _given(self, chunks: list[RetrievedChunk], tier: Tier) -> list[RetrievedChunk]:
-        """What fits into a prompt of this tier."""
-        return packed(chunks[: tier.settings.evidence_chunks], self._evidence_tokens(tier))
+    def _sources_for(self, tier: Tier, chunks: list[RetrievedChunk]) -> Sources:
+        """What fits into a prompt of this tier; the prompt, the check of each sentence and the citations share it."""
+        name = tier.settings.name
+        if name not in self._sources:
+            self._sources[name] = Sources(packed(chunks[: tier.settings.evidence_chunks], self._evidence_tokens(tier)))
+        return self._sources[name]
 
     def _evidence_tokens(self, tier: Tier) -> int:
         """What a prompt of this tier, and of this tenant, has room for."""

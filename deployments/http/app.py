@@ -276,7 +276,7 @@ class Endpoints:
             request_id=request_id_of(request.scope),
             turn_id=self._new_id(),
             new_conversation_id=self._new_id(),
-            repeatable=repeatable(request.headers, request.url.path, content),
+            repeatable=repeatable(request.headers, request.scope["path"], content),
         )
 
 

@@ -21,6 +21,7 @@ from uuid import uuid4
 import redis.asyncio as redis
 import structlog
 
+from deployments.answering.background import Background
 from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.protocols import Claim, Page
 from deployments.answering.types import AnswerEvent, Done, Failed
@@ -56,6 +57,14 @@ class _Batch:
     events: list[AnswerEvent] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Stored:
+    """What stands in the store of one running turn."""
+
+    entries: deque[tuple[int, int]] = field(default_factory=deque)  # (id, bytes), oldest first
+    bytes: int = 0  # of all of them
+
+
 @dataclass(frozen=True, slots=True)
 class _Read:
     turn_id: str
@@ -79,11 +88,11 @@ class EventLog:
         self._claim = self._redis.register_script(_CLAIM)
         self._unclaim = self._redis.register_script(_UNCLAIM)
         self._waiting: dict[str, _Batch] = {}  # turn → its next entry
-        self._sizes: dict[str, deque[tuple[int, int]]] = {}  # running turn → (id, bytes) of its entries
+        self._stored: dict[str, _Stored] = {}  # by running turn
         self._whole: deque[tuple[float, int]] = deque()  # (time of expiry, bytes)
         self._whole_bytes = 0
         self._reads: list[_Read] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._writer: asyncio.Task[None] | None = None
         self._beat: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -97,8 +106,8 @@ class EventLog:
 
     async def stop(self) -> None:
         self._stopping.set()
-        rest = [task for task in (self._beat, self._writer, *self._tasks) if task is not None]
-        await asyncio.gather(*rest, return_exceptions=True)
+        rest = [task for task in (self._beat, self._writer) if task is not None]
+        await asyncio.gather(*rest, self._background.ended(), return_exceptions=True)
         await self._redis.aclose()
 
     # --- writing ---
@@ -150,16 +159,17 @@ class EventLog:
         is_over = isinstance(batch.events[-1], Done | Failed)
         entry = {"f": batch.first, "o": self.owner, "r": batch.reader, "z": int(is_over), "e": data}
         pipe.xadd(name, entry, id=f"{last}-0")
-        sizes = self._sizes.setdefault(turn_id, deque())
-        sizes.append((last, len(data)))
-        if sum(size for _, size in sizes) > self._settings.max_bytes:
-            while len(sizes) > 1 and sum(size for _, size in sizes) > self._settings.max_bytes:
-                sizes.popleft()
-            pipe.xtrim(name, minid=f"{sizes[0][0]}-0", approximate=False)
+        stored = self._stored.setdefault(turn_id, _Stored())
+        stored.entries.append((last, len(data)))
+        stored.bytes += len(data)
+        if stored.bytes > self._settings.max_bytes:
+            while len(stored.entries) > 1 and stored.bytes > self._settings.max_bytes:
+                stored.bytes -= stored.entries.popleft()[1]
+            pipe.xtrim(name, minid=f"{stored.entries[0][0]}-0", approximate=False)
         if is_over or batch.first == 1 or last // TTL_EVERY > (batch.first - 1) // TTL_EVERY:
             pipe.pexpire(name, batch.ttl_s * 1000)
         if is_over:
-            del self._sizes[turn_id]
+            del self._stored[turn_id]
 
     def _wait_longer(self, batches: dict[str, _Batch]) -> None:
         """What could not be written goes before what came since, as far as there is room."""
@@ -173,7 +183,7 @@ class EventLog:
         while waiting > MAX_WAITING:
             turn_id = next(iter(batches))
             waiting -= len(batches.pop(turn_id).events)
-            self._sizes.pop(turn_id, None)
+            self._stored.pop(turn_id, None)
 
     # --- reading ---
 
@@ -181,7 +191,7 @@ class EventLog:
         answer: asyncio.Future[Page | None] = asyncio.get_running_loop().create_future()
         self._reads.append(_Read(turn_id, reader, after, owner, answer))
         if len(self._reads) == 1:
-            self._soon(self._read_all())
+            self._background.begin(self._read_all())
         return await answer
 
     async def _read_all(self) -> None:
@@ -267,11 +277,6 @@ class EventLog:
             raise RoomUnavailableError(f"the store of events does not answer: {error}") from error
         self.is_up = True
         return answer
-
-    def _soon(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _stream(turn_id: str) -> str:

@@ -13,12 +13,12 @@ import contextvars
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from typing import Any
 
 import structlog
 
+from deployments.answering.background import Background
 from deployments.answering.errors import (
     DeadlineExceededError,
     IdempotencyConflictError,
@@ -67,7 +67,7 @@ class TurnRunner:
         self._limits = limits or TurnSettings()
         self._live: dict[str, LiveTurn] = {}  # by id: those that run, and those that ended moments ago
         self._tasks: set[asyncio.Task[None]] = set()  # turns that run
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def status(self) -> AppStatus:
         return self._status()
@@ -88,7 +88,7 @@ class TurnRunner:
             if live.farewell is not None:
                 live.farewell.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._background.ended()
 
     # --- asking ---
 
@@ -117,7 +117,7 @@ class TurnRunner:
         record = self._new_record(request)
         turn = self._pipeline.turn(request, record, version)
         if (answer := await self._at_once(turn, request, record)) is not None:
-            self._keep_whole(request, answer)
+            self._keep_whole(request, _name(request.principal), answer)
             yield ReadyEvents(answer)
             return
         async with self._reading(self._launch(turn, request, record), 0) as events:
@@ -143,7 +143,7 @@ class TurnRunner:
             live.readers -= 1
             if not live.readers and not live.is_over:
                 if live.can_return:
-                    live.farewell = self._in_background(self._await_return(live))
+                    live.farewell = self._background.begin(self._await_return(live))
                 else:
                     live.cancel()
 
@@ -193,9 +193,9 @@ class TurnRunner:
         live.say(event)
         request = live.request
         if request.can_return or request.repeatable is not None:
-            self._keep(request, len(live.events), [event])
+            self._keep(request, live.reader, len(live.events), [event])
         elif live.is_over:
-            self._keep_whole(request, live.events)
+            self._keep_whole(request, live.reader, live.events)
 
     def _end(self, turn: Turn, record: TurnRecord) -> None:
         record.duration_ms = record.duration_ms or turn.elapsed_ms()
@@ -222,7 +222,7 @@ class TurnRunner:
         except RoomUnavailableError:
             return None
         except asyncio.CancelledError:  # it may have been written
-            self._in_background(self._unclaim(request))
+            self._background.begin(self._unclaim(request))
             raise
         if stands.body_sha256 != own.body_sha256:
             raise IdempotencyConflictError
@@ -298,25 +298,26 @@ class TurnRunner:
 
     # --- what is kept for who comes back ---
 
-    def _keep(self, request: ChatRequest, first: int, events: Sequence[AnswerEvent]) -> None:
+    def _keep(self, request: ChatRequest, reader: str, first: int, events: Sequence[AnswerEvent]) -> None:
+        """reader: opaque name of the request's principal."""
         if self._log is None:
             return
         is_repeatable = request.repeatable is not None
-        self._log.keep(request.turn_id, _name(request.principal), first, events, is_repeatable=is_repeatable)
+        self._log.keep(request.turn_id, reader, first, events, is_repeatable=is_repeatable)
         if is_repeatable and isinstance(events[-1], Failed):  # it was not answered: the next try is a turn of its own
-            self._in_background(self._unclaim(request))
+            self._background.begin(self._unclaim(request))
 
-    def _keep_whole(self, request: ChatRequest, events: Sequence[AnswerEvent]) -> None:
+    def _keep_whole(self, request: ChatRequest, reader: str, events: Sequence[AnswerEvent]) -> None:
         if request.repeatable is not None:
-            self._keep(request, 1, events)
+            self._keep(request, reader, 1, events)
         elif self._log is not None:
-            self._log.keep_whole(request.turn_id, _name(request.principal), events)
+            self._log.keep_whole(request.turn_id, reader, events)
 
     def _refuse(self, request: ChatRequest, error: BaseException) -> None:
         """Tells those who sent the same request, and wait for this one's turn, that it will not be."""
         if request.repeatable is not None:
             known = error if isinstance(error, RaydeskError) else TurnLostError()
-            self._keep(request, 1, [_failed(known, request)])
+            self._keep(request, _name(request.principal), 1, [_failed(known, request)])
 
     async def _unclaim(self, request: ChatRequest) -> None:
         if self._log is None or request.repeatable is None:
@@ -326,12 +327,6 @@ class TurnRunner:
             await self._log.unclaim(_claim_name(request), claim)
         except RoomUnavailableError as error:  # it ends with its time to live
             log.warning("claim_not_released", request_id=request.request_id, error=str(error)[:300])
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work, context=contextvars.Context())
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        return task
 
     @staticmethod
     def _failure(error: Exception, request: ChatRequest, record: TurnRecord) -> Failed:

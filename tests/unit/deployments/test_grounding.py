@@ -1,9 +1,10 @@
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 
 import pytest
 
-from deployments.answering.grounding import Sources, excerpt, ground, split_sentences, supported
-from deployments.answering.types import RetrievedChunk
+from deployments.answering.grounding import Grounder, Sources, excerpt, split_sentences, supported
+from deployments.answering.types import Citation, RetrievedChunk
 from ingestion.chunk import Chunk
 from models.protocols import GenerationEnd, TextDelta
 
@@ -13,6 +14,19 @@ pytestmark = pytest.mark.unit
 def found(chunk_id: str, text: str, title: str = "Title") -> RetrievedChunk:
     chunk = Chunk(chunk_id, f"doc-{chunk_id}", 0, "passage", text, title, "en", "public", "a.md")
     return RetrievedChunk(chunk, 0.1, similarity=0.9)
+
+
+@dataclass(frozen=True, slots=True)
+class Grounding:
+    citations: tuple[Citation, ...]
+    is_grounded: bool
+
+
+def ground(answer: str, sources: Sources) -> Grounding:
+    """Of an answer that comes in one piece."""
+    grounder = Grounder(sources)
+    citations = (*grounder.feed(answer), *grounder.rest())
+    return Grounding(citations, grounder.is_grounded)
 
 
 RETURNS = found("returns", "You can return an item within 30 days of delivery. Outlet items: 14 days.", "Returns")
