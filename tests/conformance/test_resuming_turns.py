@@ -349,7 +349,8 @@ async def test_stored_answer_with_a_key_is_one_turn_too(replicas: tuple[Replica,
     asked = body("How long does a refund take?", stream=False)
     for replica in replicas:
         async with replica.client() as client:
-            await client.post("/v1/chat", json=asked)
+            first = await client.post("/v1/chat", json=asked)
+        await until_logged(replica, first.json()["id"])
     before = await replicas[0].log.count("demo")
     key = {"idempotency-key": uuid4().hex}
 
