@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,7 +23,7 @@ app = typer.Typer(
     \b
     raydesk serve --sample            start here, with the sample company, and open http://127.0.0.1:8000/
     raydesk status                    what runs in this folder
-    raydesk turns                     the newest turns of the log: questions, paths, times
+    raydesk turns                     the newest turns of the log; --rated down: those that did not help, and why
     raydesk ingest apply ...          publish documents as a collection
     raydesk intents train ...         train the intent classifier on your own examples
     raydesk routing fit ...           fit which questions the small model answers well enough
@@ -97,13 +97,17 @@ def status(state: StateOption = DEFAULT_STATE) -> None:
 def turns(
     tenant: Annotated[str, typer.Option("--tenant", help="Whose turns.")] = "demo",
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many of the newest.")] = 20,
+    rated: Annotated[
+        Literal["up", "down"] | None,
+        typer.Option("--rated", help="Only turns that customers rated so, the latest rated, with their comments."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document a line, with every column.")] = False,
     state: StateOption = DEFAULT_STATE,
 ) -> None:
     """Show the newest turns of the running application's log: what was asked, which path answered, how long it took."""
     from cluster.turns import print_turns
 
-    raise typer.Exit(print_turns(state, tenant, limit, as_json))
+    raise typer.Exit(print_turns(state, tenant, limit, as_json, rated))
 
 
 @rules.command("check")

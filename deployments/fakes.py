@@ -15,7 +15,7 @@ from deployments.answering.cache_policy import CURATED_PATHS, closeness, same_qu
 from deployments.answering.errors import DeadlineExceededError, UnknownCollectionError
 from deployments.answering.evidence import still_stands
 from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
-from deployments.answering.protocols import Claim, Held, Page
+from deployments.answering.protocols import Claim, Held, Page, Rating
 from deployments.answering.query import normalize
 from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
@@ -347,6 +347,7 @@ class InMemoryTurnLog:
     async def rate(self, row: Mapping[str, Any]) -> None:
         self._ratings[row["tenant"], row["turn_id"]] = row
 
-    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
-        own = [dict(row) for row in self._ratings.values() if row["tenant"] == tenant]
+    async def rated(self, tenant: str, rating: Rating, limit: int) -> list[dict[str, Any]]:
+        said = [row for row in self._ratings.values() if (row["tenant"], row["rating"]) == (tenant, rating)]
+        own = [dict(self._rows[row["turn_id"]]) | dict(row) for row in said]
         return sorted(own, key=lambda row: row["rated_at"], reverse=True)[:limit]

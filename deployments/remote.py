@@ -24,6 +24,7 @@ from deployments.answering.errors import (
     RaydeskError,
     RoomUnavailableError,
 )
+from deployments.answering.protocols import Rating
 from deployments.answering.types import (
     CachedAnswer,
     CacheHit,
@@ -194,8 +195,8 @@ class RemoteTurnLog(_Room):
     async def rate(self, row: Mapping[str, Any]) -> None:
         await self._call("rate", row)
 
-    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = await self._call("ratings", tenant, limit)
+    async def rated(self, tenant: str, rating: Rating, limit: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = await self._call("rated", tenant, rating, limit)
         return rows
 
 

@@ -15,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import clickhouse_connect
 
+from deployments.answering.protocols import Rating
 from deployments.settings import TurnLogSettings
 
 P = ParamSpec("P")
@@ -99,11 +100,14 @@ class TurnLog:
     async def rate(self, row: Mapping[str, Any]) -> None:
         await self._run(self._write, "feedback", FEEDBACK_COLUMNS, [row])
 
-    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
+    async def rated(self, tenant: str, rating: Rating, limit: int) -> list[dict[str, Any]]:
         query = (
-            "SELECT * FROM feedback FINAL WHERE tenant = {tenant:String} ORDER BY rated_at DESC LIMIT {limit:UInt32}"
+            "WITH said AS (SELECT tenant, turn_id, rating, comment, rated_at FROM feedback FINAL "
+            "WHERE tenant = {tenant:String} AND rating = {rating:String} ORDER BY rated_at DESC LIMIT {limit:UInt32}) "
+            "SELECT * FROM said INNER JOIN (SELECT * FROM turns FINAL WHERE tenant = {tenant:String} "
+            "AND turn_id IN (SELECT turn_id FROM said)) AS turn USING (tenant, turn_id) ORDER BY rated_at DESC"
         )
-        return await self._run(self._rows, query, {"tenant": tenant, "limit": limit})
+        return await self._run(self._rows, query, {"tenant": tenant, "rating": rating, "limit": limit})
 
     async def _run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         loop = asyncio.get_running_loop()

@@ -261,8 +261,8 @@ class TurnLog(Protocol):
     async def rate(self, row: Mapping[str, Any]) -> None:
         """Write what a customer says of a turn (`FEEDBACK_COLUMNS`); the last word counts."""
 
-    async def ratings(self, tenant: str, limit: int) -> list[dict[str, Any]]:
-        """The newest of them, newest first."""
+    async def rated(self, tenant: str, rating: Rating, limit: int) -> list[dict[str, Any]]:
+        """Turns of which that was said last, the latest said first; with `rating`, `comment` and `rated_at`."""
 
 
 TierState = Literal["starting", "ready", "down"]

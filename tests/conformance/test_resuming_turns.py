@@ -454,7 +454,7 @@ async def test_answer_that_did_not_help_is_noted_and_not_given_again(replicas: t
         assert (await client.post("/v1/chat", json=asked)).json()["path"] == "faq"
         assert (await client.post("/v1/chat", json=asked)).json()["path"] == "faq"  # and is not stored again
         assert (await client.post("/v1/feedback", json=rating | {"rating": "so-so"})).status_code == 400
-    (row,) = await second.log.ratings("demo", 10)
+    (row,) = await second.log.rated("demo", "down", 10)
     assert (row["turn_id"], row["rating"], row["comment"], row["key_id"]) == (turn["id"], "down", "太慢了", "first")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -68,11 +68,17 @@ class TurnLogSuite:
         assert len(await turn_log.conversations(tenant, "k", 1)) == 1
 
     async def test_last_word_on_a_turn_counts(self, turn_log: TurnLog, tenant: str) -> None:
+        turns = {name: row(name, tenant) for name in "ab"}
+        await turn_log.append(list(turns.values()))
         said = {"turn_id": "a", "tenant": tenant, "key_id": "k", "comment": ""}
         early, late = (datetime(2027, 1, 1, 12, minute, tzinfo=UTC) for minute in (0, 1))
         last = said | {"rated_at": late, "rating": "down", "comment": QUESTION}
         await turn_log.rate(said | {"rated_at": early, "rating": "up"})
         await turn_log.rate(last)
-        await turn_log.rate(said | {"turn_id": "b", "rated_at": early, "rating": "up"})
-        assert await turn_log.ratings(tenant, 10) == [last, said | {"turn_id": "b", "rated_at": early, "rating": "up"}]
-        assert await turn_log.ratings(f"{tenant}2", 10) == []
+        assert await turn_log.rated(tenant, "down", 10) == [dict(turns["a"]) | last]
+        assert await turn_log.rated(tenant, "up", 10) == []
+        later = said | {"turn_id": "b", "rated_at": late + timedelta(seconds=1), "rating": "down"}
+        await turn_log.rate(later)
+        assert await turn_log.rated(tenant, "down", 10) == [dict(turns["b"]) | later, dict(turns["a"]) | last]
+        assert await turn_log.rated(tenant, "down", 1) == [dict(turns["b"]) | later]
+        assert await turn_log.rated(f"{tenant}2", "down", 10) == []

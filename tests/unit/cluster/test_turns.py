@@ -28,6 +28,13 @@ def test_a_turn_is_one_line_that_fits() -> None:
     assert len(line(row(question="x" * 500), 80)) == 80
 
 
+def test_what_the_customer_said_of_it_stands_below_it_whole() -> None:
+    first, second = line(row(rating="down", comment="Too\nslow, " + "x" * 100), 80).splitlines()
+    assert first == line(row(), 80)
+    assert second.split(maxsplit=1)[0] == "“Too"
+    assert second.endswith("x”")
+
+
 @pytest.mark.parametrize(
     ("changes", "shown"),
     [
