@@ -15,6 +15,7 @@ from deployments.answering import context_en, context_zh
 from deployments.answering.choices import chosen, offered
 from deployments.answering.context_types import Lean
 from deployments.answering.turn_kind import TurnKind, folded, kind_of
+from deployments.answering.word_classes import without_contrast
 from models.protocols import ChatMessage
 
 _MOST_MESSAGES = 12  # older ones do not matter any more
@@ -27,7 +28,7 @@ _YES = re.compile(
     r"|i'd like that|i would like that|that would be (?:great|nice|good)|sounds good|great|fine|thanks|thank you"
     r"|that's right|that one|do it|why not"
     r"|yes i do|show me|tell me|是的?|对的?|好[的啊呀吧滴嘞]?|行|可以的?|要的?|需要的?|嗯+|没错|麻烦(?:你|您)?了?"
-    r"|请说|请讲|说吧|想的?|有的?|谢谢|当然|请|那就?|你?说说)[\s,.!，。！~]*)+"
+    r"|请说|请讲|说吧|(?:说|讲|看)(?:说|讲|看|一下|来听听)?看?|想的?|有的?|谢谢|当然|请|那就?|你?说说)[\s,.!，。！~]*)+"
 )
 _NO = re.compile(
     r"(?:(?:no|nope|nah|not really|not now|not yet|no thanks|no thank you|i don't|thanks|thank you|that's all|that "
@@ -73,13 +74,14 @@ _CORRECTION = re.compile(
     r"|^(?:(?:no|sorry|wait|oops|oh)[\s,.!…-]+)*not (?:the |my |for |in )?(?P<wrong_en>[\w ]{2,30}?), ?(?:but "
     r"|rather )?(?P<right_en>(?:the|my|for|in)? ?[\w -]{2,40})$"
     r"|^我(?:说|问|指|要)的不是(?P<wrong_zh>[^，,。]{1,15})[，,](?:而)?是(?P<right_zh>[^，,。]+)"
+    r"|^(?:(?:no|nope|sorry|wait|oops|oh|ah|hm+|actually)[\s,.!…-]+)*(?P<last>[^?,]{2,40}?),? (?:i|we) (?:mean|meant)$"
     r"|^(?:(?:no|sorry|wait|oops)[\s,.!…-]+)+(?P<name>(?-i:[A-Z0-9][\w.-]*(?: [A-Z0-9][\w.-]*){0,3}))$"
     r"|^(?:(?:no|sorry|wait|oops|not (?:the |that )[\w ]{1,30})[\s,.!…-]+)+(?:actually |rather |but "
     r")?(?P<bare>(?:the|for the|in|for) [^?]{2,50})$"
-    r"|^(?:(?:不对|不是(?:的|[^，,。]{1,12}(?=[，,]))?|错了|说错了|打错了|搞错了|不好意思|抱歉|哦|等等|等一下"
+    r"|^(?:(?:不对|不是(?:的|[^，,。]{1,12}(?=[，,]))?|[^，,。]{0,2}错了|不好意思|抱歉|哦|等等|等一下"
     r"|你(?:理解|搞)错了)[\s,，。.!！]*)*"
     r"(?:我(?:刚才)?(?:想)?(?:说|问|指|要|买|订|用)的(?:其实)?是|我的意思是|我是(?:说|问|指)|应该是"
-    r"|(?<=[,，。\s了])是)(?P<zh>[^，,。]+)",
+    r"|(?<=[,，。\s了])是|(?<=[,，。\s了])我(?:其实)?(?:想|要)?(?:问|说|指))(?P<zh>[^，,。]+)",
     re.IGNORECASE,
 )
 _WRONG_ONE = re.compile(r"^(?P<right>.+?)[\s,，]*(?:(?:,|and)? not (?:the |in |for )?.+|，?不是.+)$", re.IGNORECASE)
@@ -90,6 +92,9 @@ _SWITCH_EN = re.compile(
     r"|changing the (?:subject|topic)|different (?:question|topic)|something else|on another note|new question"
     r"|unrelated)\b",
     re.IGNORECASE,
+)
+_CONTACT = re.compile(
+    r"\b(?:number|phone|link|address|e-?mail|hotline)\b|电话|号码|链接|网址|邮箱|热线|地址", re.IGNORECASE
 )
 _SENDS = re.compile(r"[送寄邮]|\b(?:deliver|ship|send)", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?。！？]*(?:[.!?。！？](?=\d)[^.!?。！？]*)*[.!?。！？]*")
@@ -222,7 +227,7 @@ def _ask_end(question: str) -> str:
 
 
 def _corrected(correction: re.Match[str], question: str, answer: str) -> Reading | None:
-    names = ("en", "bare", "name", "zh", "right_en", "right_zh")
+    names = ("en", "last", "bare", "name", "zh", "right_en", "right_zh")
     meant = next(part for part in map(correction.group, names) if part is not None).strip(" .!。！")
     wrong = correction["wrong_zh"]
     if wrong is not None and wrong in question:
@@ -251,6 +256,13 @@ def _completed(found: Lean, text: str, question: str, answer: str) -> str | None
         return None
     if found.need in ("matter", "delivery"):
         return _beside(before.matter_of(question), found.core)
+    if found.need == "facet":
+        named = before.thing_of(question)
+        is_named = before is context_en and named is not None and context_en.is_named(named)
+        topic = str(named) if is_named else str(before.matter_of(question))
+        if answer and _CONTACT.search(text) and (whose := _language(answer).thing_of(_SENTENCE.findall(answer)[0])):
+            topic += f"，{whose}" if _CJK.search(topic) else f", {whose}"  # "call our emergency line"
+        return _beside(without_contrast(topic, text), found.core)
     thing = before.thing_of(question) or (_language(answer).thing_of(_SENTENCE.findall(answer)[0]) if answer else None)
     if found.need == "attribute":
         own = (

@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deployments.answering.context_types import Lean, Need
-from deployments.answering.word_classes import same_class, word_class
+from deployments.answering.word_classes import (
+    contrasting,
+    is_common_topic,
+    is_contrast,
+    is_facet,
+    same_class,
+    unmodified,
+    word_class,
+)
 
 _WORD = re.compile(r"[^\W_][\w'’.&+-]*[^\W_]|[^\W_]|[^\w\s]")
 _DETERMINERS = frozenset("a an the my ur your our his her their this that these those".split())  # noqa: SIM905
@@ -44,7 +52,9 @@ _OTHER_FUNCTION_WORDS = frozenset(
         "hello thanks more most less least lot lots up down out off back away anything something nothing everything "
         "abroad overseas online offline maybe perhaps tell know let other another ever never always now today "
         "usually currently exactly actually same "
-        "free available possible included open closed stock valid safe normal ready long okay allowed"
+        "free available possible included open closed stock valid safe normal ready long okay allowed suitable extra "
+        "advance provided supplied best better worst right correct "
+        "covered required necessary mandatory compulsory optional separately overnight"
     ).split()
 )
 _VERBS = frozenset(
@@ -79,6 +89,7 @@ _CONNECTIVE = re.compile(
     re.IGNORECASE,
 )
 _LEANING_CONNECTIVE = re.compile(r"\b(?:and|but|so|or|also|then)\b", re.IGNORECASE)
+_CASE = re.compile(r"(?:i|we|they|he|she|somebody|someone)\b", re.IGNORECASE)  # "what if I already have one"
 _WHAT_ABOUT = re.compile(r"^(?:what|how) about\b\s*|^what if\b\s*", re.IGNORECASE)
 _BARE_QUESTION = re.compile(
     r"(?:how (?:much|long|many|often|far|big|heavy|old|so|come|fast|soon)|how|why|why not|when|where|since when"
@@ -138,16 +149,21 @@ _AFTER_THAT = (
     r"|without|per|instead|again|now|myself|online|mean|out|off|up|back|still)\b))"
 )
 _BEFORE_THAT = (
-    r"(?:^|\b(?:is|are|was|does|do|did|will|would|can|could|about|for|like|with|of|than|after|before|in|to|by|on"
+    r"(?:^|\b(?:is|are|was|does|do|did|will|would|can|could|should|must|may|might|about|for|like|with|of|than|after"
+    r"|before|in|to|by|on"
     r"|mean|means|and|but|or|so|if|when|why|how|what|use|get|buy|see|find|cancel|change|without|into|from)\s+"
     r"|[,.;?!]\s*)"
 )
 _ANAPHOR = re.compile(
     rf"\b(?:it|its|they|them|their|theirs)\b(?!')|\b(?:it|they)'(?:s|re|ll|d|ve)\b|\b(?:this|that|these|those|the "
     rf"same) (?:{_GENERIC_NOUNS})\b"
+    rf"|^(?:can|could|does|do|will|would|is|has|when|what|how|and|where)\b[^?]{{0,20}}?\b(?P<person>he"
+    rf"|she)\b(?!.*\bi\b)"
     rf"|{_BEFORE_THAT}(?P<bare>that|this|those|these){_AFTER_THAT}|\bthat's\b|\b(?:from|in|over|get|go|back|up|out) "
     rf"there\b"
     r"|\b(?:of|are|do|have|for|with) both\b(?! [^,?]+ and\b)|\bneither\b(?! [^,?]+ nor\b)"
+    r"|\b(?:get|buy|rent|hire|order|book|have|need|want|find|use|try|bring|for|of|in|see|make|choose|reserve|does|is"
+    r"|do) (?P<bare_one>one)\b(?=[ ?!.]*$| (?:cost|weigh|last|take|for|in|at|on|online)\b)"
     r"|\b(?:this|that|which|the(?: \w+)?|another|other) ones?\b(?! of)|\b(?:both|all|either|neither|none|some|one"
     r"|two) of (?:them|these|those)\b",
     re.IGNORECASE,
@@ -213,6 +229,7 @@ _OWN_MATTER = re.compile(
     re.IGNORECASE,
 )
 _POINTER = re.compile(rf"\b(?:this|that|these|those) (?!(?:{_TIME_NOUNS})\b)(?P<noun>[a-z]{{3,}})\b", re.IGNORECASE)
+_DEFINITE = re.compile(r"\bthe (?P<noun>[a-z]{4,})\b(?! (?:of|for|in|on|at|to|with|from|[a-z]+ing)\b)", re.IGNORECASE)
 _ASKED_FOR = re.compile(
     r"\b(?:have|has|offer|sell|stock|provide|recommend|accept|bought|ordered|buy|order|which|what)\s+$", re.IGNORECASE
 )
@@ -227,7 +244,7 @@ _LAST_CLAUSE = re.compile(
     r"(?P<before>.+\s)(?:when|while|if|as long as|during|without|because|unless)\b.*", re.IGNORECASE
 )
 _REGARDING = re.compile(r"(?:in|with) regards?\b", re.IGNORECASE)
-_MEASURE = re.compile(r"\d[\d.,]*\s?[a-z%€$]+", re.IGNORECASE)
+_MEASURE = re.compile(r"\d[\d.,]*\s?[a-z%€$]+(?: [a-z]+)?", re.IGNORECASE)
 _ALSO = re.compile(r"\b(?:too|also|as well)[ ?!.]*$", re.IGNORECASE)
 _PARTICIPLE = re.compile(r"(?!speed|breed|hundred)[a-z]{3,}[^e]ed")
 _NOUN_AFTER = re.compile(  # "after a cold", which is no clause
@@ -237,7 +254,41 @@ _NOUN_AFTER = re.compile(  # "after a cold", which is no clause
 _CLAUSE_OPENER = re.compile(
     r"^(?:when|while|if|as long as|after|before|during|without|because|until|since|unless)\b", re.IGNORECASE
 )
-_COURTESY_END = re.compile(r"[\s,]*(?:please|too|as well|also|thanks|thank you|then|though)?[\s?!.…]*$", re.IGNORECASE)
+# Somebody, or what happened to the customer: the turn has a topic of its own.
+_OF_SOMEBODY = re.compile(
+    r"\b(?:your|my|our|us|me|mine|yours|this|it|he|she|him|her)\b|\byou\b(?! (?:recommend|suggest|advise|prefer"
+    r"|think|mean)\b)|\b(?:was|were|did|had|am) i\b"
+    r"|^(?:(?:is|are) there|i |we |why\b|who\b|whose\b)|\bwhere (?:is|are)\b",
+    re.IGNORECASE,
+)
+_LIGHT_VERBS = frozenset(
+    (  # noqa: SIM905
+        "need have get take use bring do make cost include mean last come go pay recommend choose want see happen "
+        "say wear change help "
+        "require keep begin start stop become wait find apply"
+    ).split()
+)
+_YOURS = re.compile(r"\b(?:your|my|our|you|this|it)\b|^why\b", re.IGNORECASE)
+_MOST_OPEN_WORDS = 7  # who writes more names what it is about
+_MOST_EMPTY_WORDS = 10  # where nothing at all is named
+_VERB = re.compile(r"(?P<by>\b(?:i|we|they|one) )?(?P<verb>[^\W\d_]+)", re.IGNORECASE)
+_ADVERBS = frozenset(
+    (  # noqa: SIM905
+        "overnight online offline abroad overseas separately together alone twice daily weekly monthly later earlier "
+        "sooner upstairs "
+        "outdoors indoors locally remotely permanently temporarily anonymously"
+    ).split()
+)
+_ADJECTIVE = re.compile(
+    r"[a-z-]{2,}(?:able|ible|proof|free|ful|less|ous|ish|ical)|vegan|vegetarian|halal|kosher|gluten-free|organic"
+    r"|handmade|second-hand|used|new|dry|wet|frozen"
+    r"|raw|fresh|cold|hot|warm|spicy|sweet|quiet|loud|heavy|safe|painful|alcoholic|barefoot|pregnant|left-handed"
+    r"|colou?red",
+    re.IGNORECASE,
+)
+_COURTESY_END = re.compile(
+    r"(?:[\s,]+(?:please|too|as well|also|thanks|thank you|then|though))?[\s?!.…]*$", re.IGNORECASE
+)
 _FRAME = re.compile(
     r"^(?:(?:please )?(?:can|could) you (?:please )?(?:tell|explain to|show) me\b[ ,]*|(?:i(?:'d| would) like|i "
     r"want) to know\b[ ,]*|do you know\b[ ,]*)?"
@@ -293,6 +344,8 @@ def lean(text: str) -> Lean | None:
         if _is_fragment(core) and (connected or lowered.split()[0] in _PREPOSITIONS):
             return Lean("fragment", core, pronoun.span())
         return Lean(_pronoun_need(pronoun, lowered), core, pronoun.span(), is_sure=len(core.split()) < _MANY_WORDS)
+    if about and _CASE.match(core) and not _YOURS.search(core) and len(lowered.split()) <= _MANY_WORDS:
+        return Lean("fragment", f"if {core}", is_sure=False)
     if len(lowered.split()) <= 9 and _COMPARISON.search(lowered) and _lacks_things(_COMPARISON.sub(" ", core)):
         return Lean("thing", stripped)
     if about and not _OWN_MATTER.match(core) and not stands(core):
@@ -301,31 +354,90 @@ def lean(text: str) -> Lean | None:
         if connected and not _OWN_MATTER.match(core):
             return Lean("fragment", core)
         if not connected and _is_elliptical(core, stripped):
-            return Lean("fragment", core)
+            return Lean("facet", stripped) if is_facet(core) else Lean("fragment", core)
     if _ATTRIBUTE.fullmatch(lowered):
         return Lean("attribute", stripped, is_sure=connected)
+    if _lacks_topic(core, stripped):
+        return Lean("facet", stripped, is_sure=False)
     return None
+
+
+def _lacks_topic(core: str, stripped: str) -> bool:
+    """It names at most one thing, which any company may have or not, and nobody: "do I need a referral?"."""
+    if not (stripped.endswith("?") or _asks(core)) or is_common_topic(core):
+        return False
+    found = phrases(core)
+    if any(phrase.is_name or phrase.kind == "place" for phrase in found):
+        return False
+    named = [phrase for phrase in found if not is_facet(phrase.head) and phrase.kind not in ("time", "people")]
+    if len(core.split()) > (_MOST_OPEN_WORDS if named else _MOST_EMPTY_WORDS):
+        return False
+    if not named and found and not _YOURS.search(core):
+        return True  # "is there a deposit?"
+    acts = any(_is_deed(word, found) for word in _VERB.finditer(core))
+    return (
+        not _OF_SOMEBODY.search(core)
+        and not (named and acts)
+        and len(named) <= 1
+        and all(" " not in unmodified(phrase.head) for phrase in named)
+    )
+
+
+def _is_deed(found: re.Match[str], named: list[Phrase]) -> bool:
+    """A verb that says what is done, to something: "deposit" in "can I deposit a check?", but not "need"."""
+    word = found["verb"].lower()
+    if any(phrase.start <= found.start("verb") < phrase.end for phrase in named) or _stem(word) in _LIGHT_VERBS:
+        return False
+    if word in _OTHER_FUNCTION_WORDS:
+        return False
+    return _stem(word) in _VERBS or (bool(found["by"]) and word not in _AUXILIARIES)
+
+
+def _asks(core: str) -> bool:
+    word = _WORD.match(core)
+    return word is not None and word.group().lower() in _AUXILIARIES | _QUESTION_WORDS
 
 
 def _is_elliptical(core: str, stripped: str) -> bool:
     """A fragment that answers to an earlier question even without "and": "for children?", "Germany?", "PayPal too?"."""
     words = core.lower().split()
+    asks = stripped.endswith("?")
+    if (
+        asks
+        and len(words) <= 3
+        and not is_common_topic(core)
+        and words[0] not in _DETERMINERS
+        and len(words) == len(phrases(core)[0].head.split() if len(phrases(core)) == 1 else ())
+    ):
+        return True  # "advanced riders?"
+    if asks and len(words) <= 2 and (is_contrast(core) or words[-1] in _ADVERBS or _ADJECTIVE.fullmatch(words[-1])):
+        return True
     if words[0] in ("about", "as") or _REGARDING.match(core):
         return False
     if words[0] in _PREPOSITIONS or _CLAUSE_OPENER.match(core) or _ALSO.search(stripped):
         return True
     if words[0] in _DETERMINERS:
         return words[0] in ("the", "these", "those") and len(words) <= 4 and stripped.endswith("?")
-    return len(words) <= 2 and bool(word_class(core) or _MEASURE.fullmatch(core))
+    return bool(_MEASURE.fullmatch(core)) or (len(words) <= 2 and bool(word_class(core)))
 
 
 def points_back(text: str, question: str, answer: str) -> Lean | None:
     """ "Where do I find that form?", where a form was spoken of."""
-    found = _POINTER.search(text)
+    found = _POINTER.search(text) or _introduced(text, question, answer)
     if found is None or len(text.split()) >= _MANY_WORDS + 2 or _has_antecedent(text, found):
         return None
     spoken_of = re.search(rf"\b{re.escape(found['noun'])}\b", f"{question} {answer}", re.IGNORECASE)
     return Lean("matter", _CONNECTIVE.sub("", text).strip()) if spoken_of else None
+
+
+def _introduced(text: str, question: str, answer: str) -> re.Match[str] | None:
+    """ "When does the technician come?", where our answer spoke of a technician and the customer did not."""
+    if _OF_SOMEBODY.search(text) or any(phrase.is_name for phrase in phrases(text)):
+        return None
+    found = _DEFINITE.search(text)
+    if found is None or re.search(rf"\b{re.escape(found['noun'])}", question, re.IGNORECASE):
+        return None
+    return found if re.search(rf"\b{re.escape(found['noun'])}\b", answer, re.IGNORECASE) else None
 
 
 def _bare_need(lowered: str) -> Need:
@@ -339,7 +451,7 @@ def _bare_need(lowered: str) -> Need:
 
 def _pronoun_need(pronoun: re.Match[str], lowered: str) -> Need:
     word = pronoun.group().lower()
-    if pronoun.group("bare") is not None or word in ("that's",):
+    if pronoun.group("person") is not None or pronoun.group("bare") is not None or word in ("that's",):
         return "matter"
     if re.search(r"\bone\b|\bones\b|there$|same|both|neither", word):
         return "thing"
@@ -379,7 +491,7 @@ def _has_antecedent(core: str, pronoun: re.Match[str]) -> bool:
         return True
     named = any(phrase.determiner or phrase.is_name for phrase in phrases(own_clause))
     if re.search(r"\bones?$", word):
-        return bool(phrases(before))
+        return bool(phrases(re.sub(r"\bhow \w+", "", before, flags=re.IGNORECASE)))
     if word in ("its", "their") or _HAS_ON.search(before):
         return named and len(own_clause.split()) >= 3
     return named and _is_statement(own_clause) and len(own_clause.split()) >= 3
@@ -523,6 +635,7 @@ def _weight(phrase: Phrase, question: str) -> int:
         asked_for
         + 2 * phrase.is_name
         + bool(phrase.determiner and phrase.determiner != "your")
+        - (phrase.preposition in ("with", "without"))
         - 2 * bool(re.fullmatch(rf"(?:{_GENERIC_NOUNS}|users?|people|days?|kinds?|hours?)", phrase.head.lower()))
     )
 
@@ -578,6 +691,12 @@ def asked_of(question: str, fragment: str) -> str:
         return f"{body} {fragment}{end}"
     if (measured := _swapped_measure(body, fragment)) is not None:
         return f"{measured}{end}"
+    if (old_one := contrasting(fragment, body)) is not None:
+        return f"{body[: old_one.start()]}{fragment}{body[old_one.end() :]}{end}"
+    if fragment.lower().split()[-1] in _ADVERBS or _ADJECTIVE.fullmatch(fragment) or is_contrast(fragment):
+        return f"{body}, {fragment}{end}"
+    if (old_word := _same_kind(body, fragment)) is not None:
+        return f"{body[: old_word.start()]}{fragment}{body[old_word.end() :]}{end}"
     replacement = phrases(fragment)
     if not replacement:
         return f"{body}, {fragment}{end}"
@@ -599,6 +718,13 @@ def asked_of(question: str, fragment: str) -> str:
     return f"{body}, {fragment}{end}"
 
 
+def _same_kind(question: str, fragment: str) -> re.Match[str] | None:
+    """The word that a single one of a class replaces: "Tuesday" in "is the Tuesday lunch vegetarian"."""
+    if " " in fragment or not word_class(fragment):
+        return None
+    return next((word for word in _WORD.finditer(question) if same_class(word.group(), fragment)), None)
+
+
 def _turned(question: str, fragment: str) -> str | None:
     """ "without a car" for "with a car"."""
     new = next(iter(phrases(fragment)), None)
@@ -617,10 +743,12 @@ def _turned(question: str, fragment: str) -> str | None:
 
 def _swapped_measure(question: str, fragment: str) -> str | None:
     """ "10 kg" for "5 kg"."""
-    new = re.fullmatch(r"(?:a |an |for |of |up to )?(?P<amount>\d[\d.,]*)\s?(?P<unit>[a-zA-Z%€$]+[²³]?)", fragment)
+    new = re.fullmatch(
+        r"(?:a |an |for |of |up to )?(?P<amount>\d[\d.,]*)\s?(?P<unit>[a-zA-Z%€$]+[²³]?(?: [a-z]+)?)", fragment
+    )
     if new is None:
         return None
-    old = re.search(rf"\b\d[\d.,]*\s?-?{re.escape(new['unit'])}(?!\w)", question, re.IGNORECASE)
+    old = re.search(rf"\b\d[\d.,]*\s?-?{re.escape(new['unit'].removesuffix('s'))}s?(?!\w)", question, re.IGNORECASE)
     return f"{question[: old.start()]}{new['amount']} {new['unit']}{question[old.end() :]}" if old else None
 
 
@@ -636,6 +764,8 @@ def _exchangeable(old: Phrase, new: Phrase, by_preposition: bool) -> bool:
 def _shares_head(old: Phrase, new: Phrase) -> bool:
     """ "Team plan" and "Business plan"; "Pulse 3" and "Pulse 5"."""
     first, second = old.head.lower().split(), new.head.lower().split()
+    if second[-1] in first and len(second) > 1 and first != second:
+        return True  # "the youth choir rehearse" holds "the youth choir"
     return first != second and (first[-1] == second[-1] or (old.is_name and new.is_name and first[0] == second[0]))
 
 
@@ -644,16 +774,22 @@ def _model_end(question: str, old: Phrase, new: Phrase) -> int:
     first, second = old.head.split(), new.head.split()
     if len(first) > 1 and _BE_FIRST.match(question) and not question[old.end :].strip():
         return old.end - len(first[-1]) - 1  # such a question ends with its predicate
+    if len(second) > 1 and second[-1].lower() in map(str.lower, first[:-1]):
+        kept = first[: [word.lower() for word in first].index(second[-1].lower()) + 1]
+        return old.end - len(old.head) + len(" ".join(kept))
     if old.is_name and first[0].lower() == second[0].lower() and len(first) > len(second):
         return old.end - len(old.head) + len(" ".join(first[: len(second)]))
     return old.end
 
 
 def _looks_alike(old: Phrase, new: Phrase) -> bool:
-    if bool(old.kind) != bool(new.kind):
+    """What belongs to something ("the start") does not stand for it, nor "a power supply" for "the van"."""
+    if bool(old.kind) != bool(new.kind) or is_facet(new.head):
         return False
-    return (
-        (old.is_name and new.is_name)
-        or bool(old.determiner and new.determiner)
-        or (not old.is_name and not new.is_name and bool(old.determiner) == bool(new.determiner))
+    return (old.is_name and new.is_name) or (
+        (not old.is_name or bool(new.determiner)) and _determination(old) == _determination(new)
     )
+
+
+def _determination(phrase: Phrase) -> str:
+    return "" if not phrase.determiner else "a" if phrase.determiner in ("a", "an") else "the"

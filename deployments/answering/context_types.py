@@ -11,8 +11,9 @@ from typing import Literal
 # matter     the thing with what is done to it: "how long does that take?"
 # fragment   the whole question, asked of something else: "and in Germany?", "那退货呢"
 # attribute  the thing whose attribute it names, if a product was spoken of: "how long is the warranty?"
+# facet      what has it, or what is done where nothing is named: "do I need a referral?", "要押金吗"
 # delivery   where to and what, if something is to be sent: "运费多少"
-Need = Literal["pronoun", "thing", "matter", "fragment", "attribute", "delivery"]
+Need = Literal["pronoun", "thing", "matter", "fragment", "attribute", "facet", "delivery"]
 
 
 @dataclass(frozen=True, slots=True)

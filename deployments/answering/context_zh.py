@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from deployments.answering.context_types import Lean, Need
-from deployments.answering.word_classes import of_class, word_class
+from deployments.answering.word_classes import contrasting, is_common_topic, is_facet, of_class, word_class
 
 _POLITE = re.compile(
     r"^(?:(?:[你您]好|请问一下|请问|请教|谢谢|多谢|好的|好吧|好|嗯+|哦+|噢|亲|行|明白了?|知道了?|了解了?|可以"
@@ -27,20 +27,25 @@ _CONNECTIVE = re.compile(
 _END = re.compile(r"[\s?？!！。.~～…呀啊呢吧哈噢哦]*$")
 
 _ASKING = (
-    "多少钱|多少|多久|多长时间|多长|多大|多高|多重|多快|多远|多厚|几天|几个小时|几小时|几个月|几个|几点|几年|几次"
-    "|几件|几块钱?|几折|几[种台人位张条套份]|什么时候|何时|什么时间|什么|为什么|为啥|为何|啥时候|啥|怎么办|咋办"
+    "多少钱|多少|多久|多长时间|多[长大高重快远厚深宽粗早晚]|几天|几个小时|几小时|几个月"
+    "|几[个点年次岁号楼路层级位斤瓶盒包根寸只双节周步遍样]"
+    ""
+    "|几件|几块钱?|几折|几[种台人位张条套份]|什么时候|何时|什么时间|什么|为什么|为啥|为何|啥时候|啥|怎么办(?!理)|咋办"
     "|咋样|咋|怎么样|怎么|怎样|如何"
-    "|哪里|哪儿|哪个|哪种|哪些|哪天|哪一[个种款]|哪款|谁|是不是|能不能|可不可以|会不会|有没有|要不要|用不用|行不行"
+    "|哪里|哪儿|哪个|哪种|哪些|哪天|哪一[个种款]|哪款|哪(?!怕)|谁|是不是|能不能|可不可以|会不会|有没有|要不要|用不用"
+    "|行不行"
     "|好不好|贵不贵|是否|能否|可否|吗|么|嘛|呢"
 )
 _MODAL = (
-    "同时|一起|单独|提前|可以|能够|能|会|需要|要|得|必须|应该|想要|想|打算|希望|准备|是|有|没有|没|不|别|还是|还|也"
+    "同时|一起|自己|另外|另|单独|提前|可以|能够|能|会|需要|要|得|必须|应该|想要|想|打算|希望|准备|是|有|没有|没|不"
+    "|别|还是|还|也"
     "|都|就|才|又|再|只|最快|最慢|最多|最少|最低|最高|最晚|最早|大概|大约|一般|通常|具体|到底|究竟|一共|总共|直接"
     "|随时|现在|目前|已经|一定|的话|如果|要是|假如"
 )
 _PERSON = "你们家|你们|您们|您|你|我们|咱们|我|大家|他们|她们|它们|它|他|她"
 _LIGHT_VERBS = (
-    "修好|做好|办好|弄好|洗好|改好|装好|处理好|做完|办完|弄完|看|填|改|选|写|领|查|了解一下|了解|咨询一下|咨询|问一下|查一下|看一下|看看|介绍一下|介绍|申请|办理|办|操作|弄"
+    "修好|做好|办好|弄好|洗好|改好|装好|处理好|做完|办完|弄完|放(?!心|假|平|映|大)|看|填|改|选|写|领|查|了解一下"
+    "|了解|咨询一下|咨询|问一下|查一下|看一下|看看|介绍一下|介绍|申请|办理|办|操作|弄"
     "|搞|处理|收费|收|算|拿到|收到|到账|寄到(?!付)|送到(?=哪|什么|多)|发到|寄往|寄(?!到付)|送(?!到)|发|到|购买|买"
     "|订购|订|使用|用|做|去|来|给|让"
     "|联系|找|拿|取|交|付|开通|提供|支持|适合|包含|包括|包|属于|存在|出|退|换|修|洗|坏了|坏|丢了|丢|带|装|一下"
@@ -60,7 +65,8 @@ _TRANSITIVE = (
 _PROCEDURES = (
     "退货|退款|退票|退房|退税|退保|换货|换新|付款|支付|付费|充值|提现|转账|还款|汇款|缴费|缴纳|开票|注册|登录|登陆"
     "|报名|挂号|挂失|补卡|发货|收货|到货|送货|送餐|送水|上门|取件|寄件|配送|派送|投递|入库"
-    "|出库|出票|开课|上课|请假|体检|住院|出院|就诊|打疫苗|打针|绝育|献血|纹身|拔牙|报税|寄养|接种|理赔|投保|解约|注销|投诉|投票|打包|装修|理发|染发|烫发|洗车"
+    "|出库|出票|开课|上课|请假|体检|住院|出院|就诊|打疫苗|打针|绝育|献血|纹身|拔牙|报税|寄养|接种|理赔|投保|解约"
+    "|注销|投诉|投票|打包|装修|理发|染发|烫发|洗车"
     "|洗牙|办卡|开卡|销户|开户|开门|关门|营业"
 )
 # "退房服务" is a thing
@@ -71,7 +77,8 @@ _PARTICLES = (
 )
 # Words that begin like one of those above, but are things.
 _WHOLE = (
-    "看护|看台|填料|改造|改装|选修|写作|写真|写字|领带|领口|检查|支付宝|到付|会员|会议|会计|会所|能量|能源|有效期"
+    "桑拿|加拿大|看护|看台|填料|改造|改装|选修|写作|写真|写字|领带|领口|检查|支付宝|到付|会员|会议|会计|会所|能量"
+    "|能源|有效期"
     "|要求|需求|用户|用品|费用单|发票|发动机|发型|收据|收音机|收纳|收件|收银|到店|到期|出租|出行|出境|出生证|换购"
     "|修图|洗碗机|洗衣机|洗衣液|洗面奶|洗发水|洗澡|带宽|装机|装备|寄存|取票|取款|交通|交易|办公|做饭|来电|去屑|给水"
     "|买家|买断|订单|订金|订阅|定金|使用说明|找零|拿铁|算法|上市|上海|下架|下水|里程|地址|地毯|地铁|地图|地板|的士"
@@ -91,7 +98,8 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _AMOUNT = re.compile(  # "一斤", "每场"; "下一班"
-    r"(?:每|一|两|半|\d+)个?(?:年|月|周|天|日|晚|次|件|人|位|份|斤|公斤|克|升|瓶|盒|包|箱|场|节|趟|公里|平米|平方|小时|分钟)"
+    r"(?:每|一|两|半|\d+)个?(?:年|月|周|天|日|晚|次|件|人|位|份|斤|公斤|克|升|瓶|盒|包|箱|场|节|趟|公里|平米|平方"
+    r"|小时|分钟|条|只|艘|辆|张|块|间|套|双|台|把|支|杯|碗|桶|袋|本|位|层|桌|对)(?!价|钱)"
     r"|下一?(?:场|次|班|期|趟|批|节|轮)"
 )
 _PRONOUN = re.compile(
@@ -112,6 +120,13 @@ _HEADLESS = re.compile(
     r"(?:还)?(?:有没有|有|要|换|来)?(?:更|再)?[^，,。\s]{1,6}(?:一点|点|些)?的(?:有没有|有|吗|么|可以)*(?:吗|么"
     r"|没有|没)?"
 )
+_MOST_OPEN_CHARS = 10  # who writes more names what it is about
+_MOST_THING_CHARS = 2  # longer names of things say enough
+_A_NOT_A = re.compile(r"([\u3400-\u9fff]{1,2})不\1")  # "疼不疼"
+_OF_SOMEBODY = re.compile(r"[你您我]")
+_OF_THE_COMPANY = re.compile(r"^(?:请问)?(?:有没有|还有|有|支持|接受|提供|卖|附近)|哪里有")
+_COMPLEMENTS = frozenset("走回完掉上下出进起开到住动成")
+_HAVING = frozenset(["有", "没有", "是", "没", "还是", "最多", "最少"])
 _MANY_CHARS = 14  # with a pronoun: as many may say elsewhere what it stands for
 _NE = re.compile(r"^(?P<what>[^，,。？?]{1,14}?)(?:的话)?呢[\s?？。!！~]*$")
 _CONDITION = re.compile(r"^(?:如果|要是|假如|万一)(?P<what>[^，,]{1,20}?)(?:的话)?(?:呢)?[\s?？]*$")
@@ -131,26 +146,53 @@ _OPEN_REQUIREMENT = re.compile(
 _OPEN_CONTENTS = re.compile(r"(?:还|也|都)?(?:包含|包括|包|含)(?:不包含|不包括|不包|不含)?[^，,]{1,8}?(?:吗|么|不)?")
 _NO_THINGS = frozenset(["家", "个", "款", "这", "那", "这款", "那款", "这个", "那个", "种"])
 _ASK_FOR = frozenset(
-    ["有", "有没有", "支持", "提供", "用", "买", "哪种", "哪款", "哪个", "什么", "介绍", "了解", "了解一下"]
+    [
+        "有",
+        "有没有",
+        "包含",
+        "包括",
+        "含",
+        "支持",
+        "提供",
+        "用",
+        "买",
+        "哪种",
+        "哪款",
+        "哪个",
+        "什么",
+        "介绍",
+        "了解",
+        "了解一下",
+    ]
 )
 _SUBJECTLESS = re.compile(  # "是正品吗", "质量怎么样", "有哪些颜色", "包邮吗"
     r"(?:都|全)?是(?!不是|否|你|您|人|机|谁|什么|怎么|我)[^，,。\s]{1,7}的?(?:吗|么)|是不是(?!你|您|人|机"
     r"|我)[^，,。\s]{1,7}的?"
-    r"|有(?:什么|啥|哪些)(?:区别|不同|差别)|(?:质量|效果|评价|手感|音质|画质|味道|口感|做工)(?:怎么样|如何|好吗|好不好|咋样)"
+    r"|有(?:什么|啥|哪些)(?:区别|不同|差别)|(?:质量|效果|评价|手感|音质|画质|味道|口感|做工)(?:怎么样|如何|好吗"
+    r"|好不好|咋样)"
     r"|(?:还)?(?:好用|好吃|好看|贵|大|重|划算|值得买|耐用|靠谱|安全|有货|包邮|免费|防水|保修|是正品|有效|有用)(?:吗"
     r"|么|不)"
     r"|(?:都)?(?:有)?(?:什么|哪些|哪几种|几种|几个)(?:颜色|尺寸|尺码|规格|口味|型号|款式|版本|大小)(?:可选|的)?"
 )
 _DELIVERY_FEE = re.compile(rf"(?:运费|邮费|快递费|配送费|邮寄费)(?:是|要|大概|一般|怎么算|{_ASKING})*")
 _ALSO = re.compile(
-    r"(?P<what>[^，,。\s]{1,10}?)(?:也|都)(?:是|可以|能|行|要|需要|有|支持|适用|一样|这样|算)+(?:吗|么|嘛|的吗"
+    r"(?P<what>[^，,。\s]{1,10}?)(?:也|都)(?:是|可以|能|行|要|需要|有|支持|适用|一样|这样|算|另收|另算|收费|收钱"
+    r"|包含|包括|免费|另外收费|含)+(?:吗|么|嘛|的吗"
     r"|这样吗)",
 )
+_OR_THIS = re.compile(
+    r"(?P<what>[^，,。\s]{1,6}?)(?:有没有|可不可以|行不行|能不能|(?:有|可以|行|能|好)(?:吗|么|嘛))"
+)  # "素描有吗"
+_CONTAINED = re.compile(
+    r"[^，,。\s]{1,6}(?:也|都)?(?:包括|包含|含|算|算在|包)(?:在内|在里面|进去|里面)?(?:吗|么|嘛|不)"
+)  # "剪指甲包括吗"
 _FAILED = re.compile(
     r"(?:我)?(?:都|已经)?(?:试了|试过了?|按你说的做了)?[，,]?(?:还是|依然|仍然|仍|也|都)*(?:不行|没用|不管用|没反应"
     r"|没有反应|没效果|不可以|不能用|老样子|一样|不对|没解决|没有用)了?"
 )
-_CIRCUMSTANCE = re.compile(r"(?:以后|之后|以前|之前|以内|期间|时候|[后前内时])$|^[\d一二两三半]")
+_CIRCUMSTANCE = re.compile(
+    r"(?:以后|之后|以前|之前|以内|期间|时候|[后前内时])$|^(?:回程|返程|去程|往返|单程|来回)$|^[\d一二两三半]"
+)
 _SWITCH = re.compile(
     r"^(?:对了|顺便(?:问(?:一下|下)?)?|再问(?:一下|下|个)|换个?(?:问题|话题)|还(?:有|想问)(?:一个|个"
     r"|另外一个)?(?:问题|件事|事)|我?还想问|另外(?=[，,])|另一个问题)"
@@ -190,6 +232,12 @@ def lean(text: str) -> Lean | None:
         return Lean("fragment", ne["what"])
     if (also := _ALSO.fullmatch(bare)) is not None and not asks(also["what"]) and _says_something(also["what"]):
         return Lean("fragment", also["what"])
+    if (this := _OR_THIS.fullmatch(bare)) is not None and _is_one_thing(this["what"]):
+        return Lean("fragment", this["what"], is_sure=False)
+    if re.fullmatch(r"[^，,。\s你您我]{2,6}的", bare) and not asks(bare):
+        return Lean("fragment", core)
+    if _CONTAINED.fullmatch(bare) and not _OF_SOMEBODY.search(bare):
+        return Lean("thing", core)
     if _FAILED.fullmatch(bare):
         return Lean("matter", core)
     if _holds_nothing(bare):
@@ -216,7 +264,52 @@ def lean(text: str) -> Lean | None:
         return Lean("thing", core)
     if _ATTRIBUTE_QUESTION.fullmatch(bare):
         return Lean("attribute", core, is_sure=connected)
+    if _lacks_topic(bare):
+        return Lean("facet", core, is_sure=False)
     return None
+
+
+def _is_one_thing(text: str) -> bool:
+    if is_common_topic(text) or _OF_SOMEBODY.search(text):
+        return False
+    pieces = _pieces(text)
+    return len(pieces) == 1 and (bool(word_class(text)) or pieces[0].kind == "thing")
+
+
+def _lacks_topic(bare: str) -> bool:
+    """It names at most one thing, which any company may have or not, and nobody: "要押金吗", "不会游泳可以参加吗"."""
+    if len(bare) > _MOST_OPEN_CHARS or not (asks(bare) or _A_NOT_A.search(bare)) or _OF_SOMEBODY.search(bare):
+        return False
+    if is_common_topic(bare) or of_class("place", bare):
+        return False
+    pieces = _pieces(_A_NOT_A.sub("", _AMOUNT.sub("", bare)))
+    goes_on = any(piece.text in ("也", "还", "再", "又") for piece in pieces)
+    if any(
+        piece.kind == "latin" or (piece.kind == "procedure" and not goes_on) or _is_named(piece) for piece in pieces
+    ):
+        return False
+    if any(piece.kind == "transitive" for piece in pieces) and any(piece.kind == "thing" for piece in pieces):
+        return False
+    named = [
+        (piece.text, before.kind == "modal")
+        for before, piece, after in zip(
+            [_Piece("stop", ""), *pieces], pieces, [*pieces[1:], _Piece("stop", "")], strict=False
+        )
+        if piece.kind == "thing"
+        and after.text not in ("了", "过")  # what happened: "刮花了"
+        and not (len(piece.text) == 1 and after.text in ("吗", "么", "嘛"))  # what is done then: "赔吗"
+        and not (before.kind == "modal" and before.text not in _HAVING and len(piece.text) <= 2)  # a deed: "可以参加"
+        and not (before.kind == "light" and piece.text in _COMPLEMENTS)
+        and not is_facet(piece.text)
+        and word_class(piece.text) not in ("time", "people")
+    ]
+    if (named or not any(piece.kind == "thing" for piece in pieces)) and _OF_THE_COMPANY.search(bare):
+        return False
+    return len(named) <= 1 and all(len(text) <= _MOST_THING_CHARS + is_done for text, is_done in named)
+
+
+def _is_named(piece: _Piece) -> bool:
+    return piece.kind == "thing" and bool(re.search(r"[A-Za-z]", piece.text))
 
 
 def points_back(text: str, question: str, answer: str) -> Lean | None:
@@ -338,7 +431,7 @@ def _is_place(thing: str) -> bool:
 
 
 def _undetermined(thing: str) -> str:
-    return re.sub(r"^(?:这|那)(?:个|款|种|台|件|张|份|双)?", "", thing)
+    return re.sub(r"^(?:这|那)(?:个|款|种|台|件|张|份|双|支|瓶|条|家|本|套|只|盒|辆|把|块|幅|项|门|类)?", "", thing)
 
 
 def _weight(thing: str) -> int:
@@ -370,8 +463,11 @@ def asked_of(question: str, fragment: str) -> str:
     """ "寄到德国运费多少？" and "法国" make "寄到法国运费多少？"."""
     question = _CONNECTIVE.sub("", _POLITE.sub("", question.strip()))
     new = fragment.strip(" ?？。呢")
-    new = new.removesuffix("的") if word_class(new.removesuffix("的")) else new
+    if new.endswith("的") and not word_class(new := new.removesuffix("的")):
+        return _swapped_measure(question, new) or _with_another_kind(question, new) or f"{new}的{question}"
     kind = word_class(new)
+    if (old := contrasting(new, question)) is not None:
+        return question[: old.start()] + new + question[old.end() :]
     if _CONDITION.match(new):
         return f"{new}{question}"
     if re.search(r"[之以]?后$", new) and (just := re.search(r"刚[^，,。可能会要有是]{1,6}", question)):
@@ -388,6 +484,18 @@ def asked_of(question: str, fragment: str) -> str:
     if not kind and (swapped := _swapped_sibling(question, new) or _swapped_thing(question, new)) is not None:
         return swapped
     return f"{new}{question}"
+
+
+def _with_another_kind(question: str, kind: str) -> str | None:
+    """ "日常保洁多少钱" and "深度的" make "深度保洁多少钱"."""
+    if (old := contrasting(kind, question)) is not None:
+        return question[: old.start()] + kind + question[old.end() :]
+    longer = [
+        thing
+        for thing in things(_AMOUNT.sub(" ", question))
+        if len(kind) < len(thing) <= len(kind) + 2 and not thing.isascii()
+    ]
+    return question.replace(longer[0], kind + longer[0][len(kind) :], 1) if longer else None
 
 
 def _swapped_model(question: str, new: str) -> str | None:
@@ -421,6 +529,7 @@ def _swapped_thing(question: str, new: str) -> str | None:
         for piece in pieces
         if piece.kind in kinds and len(piece.text) > 1 and word_class(piece.text) not in ("place", "time", "colour")
     ]
+    wanted = [piece for piece in wanted if piece.text == _undetermined(piece.text)] or wanted  # "这支赤霞珠" stays
     if not wanted:
         return None
     asked_for = [after for before, after in pairwise(pieces) if before.text in _ASK_FOR and after in wanted]

@@ -25,7 +25,8 @@ _GREETING = (
     r"|(is )?any(one|body) (there|here)|tell me (a joke|something funny)|do you (like|love) me|i (like|love) you"
     r"|you('?re| are)( so| very)? (funny|cute|smart|nice)|lo+l|(ha){2,}|(he){2,}|just (saying hi|looking|browsing"
     r"|testing)"
-    r"|test(ing)?|o?k+|okay|okey|alright|all right|fine|great|perfect|awesome|cool|nice|super|wonderful|brilliant"
+    r"|test(ing)?|o?k+|okay|okey|alright|all right|fine|great|lovely|perfect|awesome|cool|nice|super|wonderful"
+    r"|brilliant"
     r"|excellent|good"
     r"|sounds good|got it|gotcha|i see|understood|makes sense|noted|never ?mind|no worries|no problem|no more "
     r"questions|not now|no|nope|nah"
@@ -41,6 +42,7 @@ _GREETING = (
     r"|[哈呵嘿嘻]+|嗯+|哦+|噢+|喔+|好的+|好[滴嘞吧]|好+|行+|行吧|可以|成|中|对|是的?|我?(知道|明白|了解|懂|清楚"
     r"|晓得|收到)(了|啦|咯|哒|喽)?"
     r"|(暂时)?(没有|没|没事|没问题|不用|不需要|不必|不要|算|先不用|没什么)(别的|其他|其它)?(问题|事)?了?|就这些"
+    r"|[这那]?样?就(够|可以|行|好)了"
     r"|就这样|祝[你您][^\W_]{1,6}|不?打扰了|感恩|不好意思"
     r"|(周末|节日|新年|生活|工作)(愉快|快乐)"
 )
@@ -54,6 +56,9 @@ _THANKS = (
     r"|(very|super|really) (helpful|kind)|(that|this)( was|'s| is| sounds)( so| really| very| super)? (quick|fast"
     r"|easy|nice|great|perfect|brilliant|good)|you('?re| are) (the best|great|awesome|amazing|a star)|well done"
     r"|good (job|bot)|great (help|job|service)"
+    r"|ta|(that|this|it) (answers|answered|explains|explained|clears|cleared|settles) (it|that|everything|my "
+    r"questions?)( up)?|(that('?s| is| was)|this is|just|exactly|precisely)* ?what i (needed|wanted|meant|was "
+    r"(looking|hoping) for|was after|(needed|wanted) to (know|hear))"
     r"|(that|it) (worked|helped|helps|works|solved it|did it)( now| a lot)?|(那)?(非常|十分|万分|太|多|真的|很"
     r"|特别)?(谢谢|感谢|多谢|谢)+|3q|蟹蟹|辛苦|麻烦(你|您)?了?|帮(了|了我|我)?大忙了?"
     r"|(真|太|很|非常)(好|棒|贴心|专业|有帮助|有用|厉害)了?|(你|您)真(好|棒|贴心)|服务(真|很|太)(好|棒)|(回复|速度"
@@ -74,12 +79,13 @@ _ABUSE = (
 )
 # Carry nothing alone; beside the phrases above they make no question.
 _FILLER_EN = (
-    r"so|very|much|just|well|please|sir|madam|dear|team|everyone|all|again|really|then|now|today|too|and|bot|mate"
+    r"right|so|very|much|just|well|please|sir|madam|dear|team|everyone|all|again|really|then|now|today|too|and|bot|mate"
     r"|friend|buddy|bro|dude|guys"
     r"|for (your|the|all|all your) (\w+ )?(help|time|reply|answer|answers|info|information|response|support"
     r"|assistance|explanation)"
     r"|for (letting me know|explaining|clarifying)( that| this| it)?|for \w+ing (that|this|it|me|us)( out| for me)?"
-    r"|for (helping|that|everything)( me| us)?|to you( too)?|you too|there|i think|for now|i('?m| am)"
+    r"|for (helping|that|everything|explaining|clarifying|answering|asking|checking)( me| us| so (quickly|fast))?|to "
+    r"you( too)?|you too|there|i think|for now|i('?m| am)"
 )
 _FILLER_ABUSE_EN = (
     r"wow|oh|you|your|you'?re|u|are|'re|is|it'?s|a|an|the|bot|robot|ai|machine|chatbot|assistant|this|that|these"
@@ -88,7 +94,8 @@ _FILLER_ABUSE_EN = (
     r"|me|i|it|thing|fool|how|do|must|be|as"
 )
 _FILLER_ZH = (
-    r"了|啦|哈|哦|啊|呀|呢|吧|吗|么|嘛|哒|噢|喔|你们?|您|大家|亲+|客服|小姐姐|小哥哥|老师|的|帮助|帮忙|耐心|解答"
+    r"了|啦|哈|哦|啊|呀|呢|吧|吗|么|嘛|哒|噢|喔|你们?|您|大家|亲+|客服|小姐姐|小哥哥|老师|的|帮助|帮忙|讲解|说明"
+    r"|介绍|科普|耐心|解答"
     r"|回复|解释|服务|告知|告诉我?|提醒|回答|指点|指导|那|就|先|我|也|真的|很|啊"
 )
 _FILLER_ABUSE_ZH = (

@@ -131,6 +131,29 @@ def test_each_turn_leans_on_what_the_one_before_it_meant() -> None:
 
 
 @pytest.mark.parametrize(
+    ("turns", "expected"),
+    [
+        (("Do you teach yoga?", "Yes.", "do I need a mat?"), "teach yoga: do I need a mat?"),
+        (("Do you have the Altamura in stock?", "Yes.", "price?"), "the Altamura: price?"),
+        (("Our cooler leaks", "We will send an engineer.", "how much is the engineer?"), "engineer"),
+        (("What does a single room cost?", "90 euros.", "double?"), "What does a double room cost?"),
+        (("Is the Tuesday lunch vegetarian?", "No.", "I meant Thursday"), "Is the Thursday lunch vegetarian?"),
+        (("Are there shows in French?", "At 6 pm.", "Dutch?"), "Are there shows in Dutch?"),
+        (("怎么办理借书证？", "带身份证。", "要押金吗"), "办理借书证要押金吗"),
+        (("周末有帆船体验课吗？", "有。", "不会游泳可以参加吗"), "周末有帆船体验课不会游泳可以参加吗"),
+        (("从市区包车去古镇多少钱？", "380元。", "回程呢"), "回程从市区包车去古镇多少钱？"),
+        (("日常保洁一小时多少钱？", "45元。", "深度的呢"), "深度保洁一小时多少钱？"),
+        (("这支赤霞珠适合配牛排吗？", "适合。", "海鲜呢"), "这支赤霞珠适合海鲜吗？"),
+        (("狗误食了巧克力怎么办？", "请拨打急诊电话。", "电话是多少"), "急诊电话"),
+    ],
+)
+def test_a_turn_without_a_topic_of_its_own_is_given_one(turns: tuple[str, ...], expected: str) -> None:
+    reading = read(request(*turns).messages)
+    assert reading.needs_history
+    assert expected in reading.text
+
+
+@pytest.mark.parametrize(
     "last",
     [
         "Is it possible to get a refund after 7 days?",
@@ -142,6 +165,16 @@ def test_each_turn_leans_on_what_the_one_before_it_meant() -> None:
         "at what hour does the shop open",
         "this is the third time you lost my parcel",
         "return policy",
+        "is there parking?",
+        "do you have gift cards?",
+        "Where is the viewing room?",
+        "Can I deposit a check?",
+        "What is the exchange rate?",
+        "你们有自己的医务室吗",
+        "怎么注销账号",
+        "储蓄卡有年费吗",
+        "可以寄到加拿大吗",
+        "密码最少要几位",
         "delete my account",
         "发票怎么开？",
         "我的快递呢？三天了还没到",
