@@ -99,7 +99,7 @@ def tuned_layers(embedder: BertEmbedder, changes: Changes) -> list[Layer]:
     assert bert is not None, "only a BERT can be tuned"
     with torch.no_grad():
         stored = {name: torch.from_numpy(each).float() for name, each in changes.items()}
-        return _merged(bert.layers[-_LAYERS:], stored)
+        return list(bert.prepared(_merged(bert.layers[-_LAYERS:], stored)))
 
 
 def _untrained(base: Sequence[Layer], generator: torch.Generator) -> dict[str, Tensor]:
@@ -132,9 +132,10 @@ class _Trunk:
         bert = embedder.bert
         assert bert is not None, "only a BERT can be tuned"
         self._hidden: list[Any] = [None] * len(texts)  # (tokens, dim) each
+        trunk = bert.prepared(bert.layers[:-_LAYERS])
         for rows, ids, mask in embedder.batches(texts):
             with torch_inference():
-                states = bert.through(bert.layers[:-_LAYERS], bert.embed(ids), mask)
+                states = bert.through(trunk, bert.embed(ids), mask)
             for row, state, length in zip(rows, states, mask.sum(dim=1).tolist(), strict=True):
                 self._hidden[row] = state[:length].clone()
         self._lengths = torch.tensor([len(each) for each in self._hidden])
