@@ -13,7 +13,6 @@ import contextvars
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 from uuid import uuid4
 
@@ -23,6 +22,8 @@ import structlog
 from deployments.answering.errors import DeadlineExceededError, RoomUnavailableError
 from deployments.answering.protocols import Held
 from deployments.answering.session import FlowState, Session, SessionKey
+from deployments.http.json_bytes import json_bytes
+from deployments.new_values import NewValues
 from deployments.settings import SessionSettings
 from models.protocols import ChatMessage
 
@@ -79,8 +80,9 @@ class Sessions:
         self._line_up = self._redis.register_script(_LINE_UP)
         self._leave = self._redis.register_script(_LEAVE)
         self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life
-        self._soon: dict[str, bytes] = {}  # key in the store → session, on its way
-        self._writing: dict[str, bytes] = {}
+        self._values = NewValues(self._redis)
+        self._soon: dict[SessionKey, Session] = {}  # on their way
+        self._writing: dict[SessionKey, Session] = {}
         self._writer: asyncio.Task[None] | None = None
 
     async def ping(self) -> None:
@@ -126,7 +128,7 @@ class Sessions:
         await self._answered(self._redis.set(_keys(key)[2], self._encode(session), ex=self._settings.ttl_s))
 
     def store_soon(self, key: SessionKey, session: Session) -> None:
-        self._soon[_keys(key)[2]] = self._encode(session)
+        self._soon[key] = session
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_soon(), context=contextvars.Context())
 
@@ -142,19 +144,16 @@ class Sessions:
         while self._soon:
             await asyncio.sleep(SOON_S)
             self._writing, self._soon = self._soon, {}
-            pipe = self._redis.pipeline(transaction=False)
-            for name, entry in self._writing.items():
-                pipe.set(name, entry, ex=self._settings.ttl_s, nx=True)
+            values = {_keys(key)[2]: self._encode(session) for key, session in self._writing.items()}
             try:
-                await self._answered(pipe.execute())
+                await self._answered(self._values.write(values, self._settings.ttl_s))
             except RoomUnavailableError as error:
                 log.warning("sessions_not_stored", sessions=len(self._writing), error=str(error)[:300])
             self._writing = {}
 
     async def _write_first(self, key: SessionKey) -> None:
         """What this conversation's turn before left on its way."""
-        name = _keys(key)[2]
-        if (name in self._soon or name in self._writing) and self._writer is not None:
+        if (key in self._soon or key in self._writing) and self._writer is not None:
             await asyncio.wait([self._writer])
 
     async def _first(self, key: SessionKey, ticket: str) -> bytes | None:
@@ -211,14 +210,13 @@ def _keys(key: SessionKey) -> list[str]:
 
 
 def _encode(session: Session) -> bytes:
-    flow = session.flow
     content = {
-        "messages": [[message.role, message.content] for message in session.messages],
+        "messages": [(message.role, message.content) for message in session.messages],
         "language": session.language,
-        "flow": None if flow is None else asdict(flow),
-        "kept": dict(session.kept),
+        "flow": session.flow,
+        "kept": session.kept,
     }
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return json_bytes(content)
 
 
 def _decode(entry: bytes) -> Session:

@@ -33,6 +33,7 @@ from deployments.answering.evidence import agrees, bound_of_pair
 from deployments.answering.flight import Flights
 from deployments.answering.flows import Move, Question, Saying, Searching
 from deployments.answering.grounding import cite
+from deployments.answering.in_time import in_time
 from deployments.answering.phrases import (
     ABSTAIN,
     ASK_FOR_A_PERSON,
@@ -150,8 +151,7 @@ class Pipeline:
             raise InvalidRequestError(f"The question is longer than {most} tokens.")
         limit_s = self.budget(request).limit_s("version", self.settings.deadlines.search_s, time.monotonic())
         try:
-            async with asyncio.timeout(limit_s):
-                return await self.retriever.version(request.principal, request.collection)
+            return await in_time(self.retriever.version(request.principal, request.collection), limit_s)
         except (TimeoutError, DependencyError, OverloadedError) as error:  # who searches will tell
             log.warning("version_unknown", request_id=request.request_id, error=repr(error)[:300])
             return ""

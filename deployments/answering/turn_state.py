@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import TypeVar
 import structlog
 
 from deployments.answering.errors import CallerError, DeadlineExceededError, DependencyError
+from deployments.answering.in_time import in_time
 from deployments.answering.query import build_query
 from deployments.answering.resilience import Budget
 from deployments.answering.spans import TurnSpans
@@ -129,8 +129,7 @@ class TurnState:
         begun = time.perf_counter()
         try:
             with self.spans.step(step):
-                async with asyncio.timeout(limit_s):
-                    return await call
+                return await in_time(call, limit_s)
         except TimeoutError as error:
             raise DeadlineExceededError(f"{step} took longer than {limit_s:g} s") from error
         except (DependencyError, CallerError):

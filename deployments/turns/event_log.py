@@ -1,8 +1,9 @@
 """The room of turns' events, in Redis or Valkey: for whoever missed some, at any ingress replica. Knows no Ray.
 
 A turn is one stream. An entry holds what was said within some 50 ms; its id is the number of its last event, so that a
-reader names the last number that it has. Each ingress replica has one key by which it gives signs of life, and one list
-in which the others put the ids of turns that are to end. A repeatable request is a key that names its turn.
+reader names the last number that it has. A turn that was said in one piece is one value. Each ingress replica has one
+key by which it gives signs of life, and one list in which the others put the ids of turns that are to end. A repeatable
+request is a key that names its turn.
 
 Nothing is written on a customer's clock but that key, and reads of one moment share a round trip.
 """
@@ -25,6 +26,7 @@ from deployments.answering.background import Background
 from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.protocols import Claim, Page
 from deployments.answering.types import AnswerEvent, Done, Failed
+from deployments.new_values import NewValues
 from deployments.settings import TurnSettings
 from deployments.turns.event_codec import decode_events, encode_events
 
@@ -87,10 +89,13 @@ class EventLog:
         )
         self._claim = self._redis.register_script(_CLAIM)
         self._unclaim = self._redis.register_script(_UNCLAIM)
+        self._values = NewValues(self._redis)
         self._waiting: dict[str, _Batch] = {}  # turn → its next entry
         self._stored: dict[str, _Stored] = {}  # by running turn
-        self._whole: deque[tuple[float, int]] = deque()  # (time of expiry, bytes)
-        self._whole_bytes = 0
+        self._whole: dict[str, tuple[str, Sequence[AnswerEvent]]] = {}  # turn → (reader, all of it), not yet encoded
+        self._unwritten: dict[str, bytes] = {}  # its name in the store → a whole turn, encoded
+        self._expiries: deque[tuple[float, int]] = deque()  # of whole turns in the store: (time, bytes)
+        self._whole_bytes = 0  # of all of them
         self._reads: list[_Read] = []
         self._background = Background()
         self._writer: asyncio.Task[None] | None = None
@@ -120,25 +125,23 @@ class EventLog:
             ttl_s = self._settings.idempotency_ttl_s if is_repeatable else self._settings.ttl_s
             batch = self._waiting[turn_id] = _Batch(reader, first, ttl_s)
         batch.events += events
+        self._have_written()
+
+    def keep_whole(self, turn_id: str, reader: str, events: Sequence[AnswerEvent]) -> None:
+        if self.is_up:
+            self._whole[turn_id] = (reader, events)
+            self._have_written()
+
+    def _have_written(self) -> None:
         if self._writer is None or self._writer.done():
             self._writer = asyncio.get_running_loop().create_task(self._write_soon(), context=contextvars.Context())
 
-    def keep_whole(self, turn_id: str, reader: str, events: Sequence[AnswerEvent]) -> None:
-        now_s = self._now_s()
-        while self._whole and self._whole[0][0] <= now_s:
-            self._whole_bytes -= self._whole.popleft()[1]
-        size = _rough_bytes(events)
-        if self._whole_bytes + size > self._settings.whole_bytes or not self.is_up:
-            return
-        self._whole_bytes += size
-        self._whole.append((now_s + self._settings.ttl_s, size))
-        self.keep(turn_id, reader, 1, events, is_repeatable=False)
-
     async def _write_soon(self) -> None:
-        while self._waiting:
+        while self._waiting or self._whole or self._unwritten:
             await self._rest(self._settings.flush_interval_s if self.is_up else RETRY_PAUSE_S)
             batches, self._waiting = self._waiting, {}
             try:
+                await self._write_whole()
                 await self._write(batches)
             except RoomUnavailableError as error:
                 log.warning("events_not_kept", turns=len(batches), error=str(error)[:300])
@@ -146,7 +149,26 @@ class EventLog:
                     return
                 self._wait_longer(batches)
 
+    async def _write_whole(self) -> None:
+        """As far as there is room for such."""
+        now_s = self._now_s()
+        while self._expiries and self._expiries[0][0] <= now_s:
+            self._whole_bytes -= self._expiries.popleft()[1]
+        turns, self._whole = self._whole, {}
+        for turn_id, (reader, events) in turns.items():
+            if self._whole_bytes >= self._settings.whole_bytes:
+                break
+            value = b"%b %b %b" % (reader.encode(), self.owner.encode(), encode_events(events))
+            self._unwritten[_whole(turn_id)] = value
+            self._whole_bytes += len(value)
+            self._expiries.append((now_s + self._settings.ttl_s, len(value)))
+        if self._unwritten:
+            await self._answered(self._values.write(self._unwritten, self._settings.ttl_s))
+            self._unwritten = {}
+
     async def _write(self, batches: dict[str, _Batch]) -> None:
+        if not batches:
+            return
         pipe = self._redis.pipeline(transaction=False)
         for turn_id, batch in batches.items():
             self._add(pipe, turn_id, batch)
@@ -203,9 +225,10 @@ class EventLog:
             pipe.xrevrange(name, count=1)
             pipe.xrange(name, min=f"({read.after}", count=MAX_ENTRIES)
             pipe.exists(_alive(read.owner))
+            pipe.get(_whole(read.turn_id))
         try:
             answers = await self._answered(pipe.execute())
-            pages = [_page(read, *answers[3 * at : 3 * at + 3]) for at, read in enumerate(reads)]
+            pages = [_page(read, *answers[4 * at : 4 * at + 4]) for at, read in enumerate(reads)]
         except Exception as error:  # whatever it is, the readers must hear of it
             for read in reads:
                 if not read.answer.done():
@@ -283,6 +306,10 @@ def _stream(turn_id: str) -> str:
     return f"{KEY}events:{turn_id}"
 
 
+def _whole(turn_id: str) -> str:
+    return f"{KEY}whole:{turn_id}"
+
+
 def _alive(owner: str) -> str:
     return f"{KEY}alive:{owner}"
 
@@ -291,8 +318,10 @@ def _claim_text(claim: Claim) -> str:
     return f"{claim.turn_id} {claim.owner} {claim.body_sha256}"
 
 
-def _page(read: _Read, newest: list[Any], found: list[Any], is_alive: int) -> Page | None:
-    """newest, found: entries, as (id, fields)."""
+def _page(read: _Read, newest: list[Any], found: list[Any], is_alive: int, whole: bytes | None) -> Page | None:
+    """newest, found: entries, as (id, fields). whole: the turn, where it was said in one piece."""
+    if whole is not None:
+        return _page_of_whole(read, whole)
     if not newest or newest[0][1][b"r"].decode() != read.reader:
         return None
     number, fields = newest[0]
@@ -311,6 +340,9 @@ def _page(read: _Read, newest: list[Any], found: list[Any], is_alive: int) -> Pa
     return Page(first, tuple(events), last, fields[b"z"] == b"1", fields[b"o"].decode(), is_live)
 
 
-def _rough_bytes(events: Sequence[AnswerEvent]) -> int:
-    """Without encoding them: text counts double (Chinese takes three bytes, JSON escapes), the rest is alike."""
-    return sum(2 * len(getattr(event, "text", "")) + 400 for event in events)
+def _page_of_whole(read: _Read, value: bytes) -> Page | None:
+    reader, owner, data = value.split(b" ", 2)
+    if reader.decode() != read.reader:
+        return None
+    events = decode_events(data)
+    return Page(read.after + 1, tuple(events[read.after :]), len(events), True, owner.decode(), True)

@@ -89,7 +89,7 @@ async def test_everything_has_a_time_to_live(valkey_url: str, turn_id: str) -> N
 
 async def test_answers_in_one_piece_are_kept_as_far_as_there_is_room(valkey_url: str) -> None:
     clock = [0.0]
-    log = EventLog(TurnSettings(timeout_s=10, whole_bytes=5000, ttl_s=60), valkey_url, now_s=lambda: clock[0])
+    log = EventLog(TurnSettings(timeout_s=10, whole_bytes=2000, ttl_s=60), valkey_url, now_s=lambda: clock[0])
     turns = [uuid4().hex for _ in range(10)]
     for each in turns:
         log.keep_whole(each, READER, [Delta("x" * 400), DONE])
