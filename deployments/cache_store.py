@@ -294,6 +294,7 @@ def scope_digest(scope: CacheScope) -> str:
     return digest(scope.key())
 
 
+@lru_cache(maxsize=4096)
 def entry_key(scope: CacheScope, normalized: str) -> str:
     return f"{PREFIX}:{scope_digest(scope)}:{digest(normalized)}"
 

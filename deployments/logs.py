@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 import structlog
@@ -23,6 +24,7 @@ _TEXT_NAMES = frozenset({"question", "answer", "sentence", "text", "message", "q
 _SECRETS = re.compile(r"(?<=://)[^/\s@]*(?=@)|(?<=Bearer )\S+|\b(?:sk|hf|rd)[-_][A-Za-z0-9_-]{16,}")
 
 Event = MutableMapping[str, Any]
+_OF_THIS_TASK: ContextVar[Mapping[str, str] | None] = ContextVar("of_this_task", default=None)
 
 
 class _Lines(structlog.WriteLogger):
@@ -31,6 +33,11 @@ class _Lines(structlog.WriteLogger):
     def __init__(self, name: str, out: TextIO | None) -> None:
         super().__init__(out)
         self.name = name
+
+
+def name_in_log(**names: str) -> None:
+    """What each line that this task writes from now on is about, in place of what was named before."""
+    _OF_THIS_TASK.set(names)
 
 
 def configure_logs(settings: LogSettings, out: TextIO | None = sys.__stdout__, **always: str) -> None:
@@ -42,7 +49,7 @@ def configure_logs(settings: LogSettings, out: TextIO | None = sys.__stdout__, *
 
     def complete(logger: Any, _: str, event: Event) -> Event:
         event["logger"] = getattr(logger, "name", "")
-        return {**event, **always}
+        return {**(_OF_THIS_TASK.get() or {}), **event, **always}
 
     def discreet(_: Any, __: str, event: Event) -> Event:
         hidden = _SECRET_NAMES if shows_texts else _SECRET_NAMES | _TEXT_NAMES
@@ -50,7 +57,6 @@ def configure_logs(settings: LogSettings, out: TextIO | None = sys.__stdout__, *
 
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             complete,

@@ -6,13 +6,16 @@ at a number of values, the rest of which are told as "other".
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from deployments.answering.protocols import AppStatus
 from deployments.answering.resilience import BreakerState
@@ -34,11 +37,11 @@ class Metrics:
         self._price = price_per_million_tokens / 1e6  # of one token
         self._registry = CollectorRegistry()
         self._turns = self._counter("turns", "Turns ended.", "path", "outcome")
-        self._duration = self._histogram("turn_duration_seconds", "Whole turns.", "path")
-        self._ttft = self._histogram("time_to_first_token_seconds", "From admission to the first words.", "path")
-        self._steps = self._histogram("step_seconds", "Steps of turns.", "step")
-        self._of_path: dict[tuple[str, str], tuple[Counter, Histogram, Histogram]] = {}  # `labels` is slow
-        self._of_step: dict[str, Histogram] = {}
+        self._duration = self._durations("turn_duration_seconds", "Whole turns.", "path")
+        self._ttft = self._durations("time_to_first_token_seconds", "From admission to the first words.", "path")
+        self._steps = self._durations("step_seconds", "Steps of turns.", "step")
+        self._turns_of: dict[tuple[str, str], Counter] = {}  # `labels` is slow
+        self._hits_of: dict[str, Counter] = {}
         self._hits = self._counter("cache_hits", "Turns answered from the cache.", "tier")
         self._tokens_saved = self._counter("cache_tokens_saved", "Tokens of models that hits have saved.")
         self._cost_saved = self._counter("cache_cost_saved", "What they would have cost, in the operator's money.")
@@ -67,29 +70,29 @@ class Metrics:
     def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
         return Gauge(f"raydesk_{name}", what, labels, registry=self._registry)
 
-    def _histogram(self, name: str, what: str, *labels: str) -> Histogram:
-        return Histogram(f"raydesk_{name}", what, labels, buckets=_BUCKETS_S, registry=self._registry)
+    def _durations(self, name: str, what: str, label: str) -> _Durations:
+        durations = _Durations(f"raydesk_{name}", what, label)
+        self._registry.register(durations)
+        return durations
 
     # --- what happens ---
 
     def on_end(self, record: TurnRecord) -> None:
         path = self._path(record.path or "none")
         kind = (path, record.outcome)
-        if kind not in self._of_path:
-            self._of_path[kind] = (self._turns.labels(*kind), self._duration.labels(path), self._ttft.labels(path))
-        turns, duration, ttft = self._of_path[kind]
-        turns.inc()
-        duration.observe(record.duration_ms / 1000)
+        if kind not in self._turns_of:
+            self._turns_of[kind] = self._turns.labels(*kind)
+        self._turns_of[kind].inc()
+        self._duration.observe(path, record.duration_ms / 1000)
         if record.ttft_ms:
-            ttft.observe(record.ttft_ms / 1000)
+            self._ttft.observe(path, record.ttft_ms / 1000)
         for name, spent_ms in record.step_ms.items():
-            name = self._step(name)
-            step = self._of_step.get(name)
-            if step is None:
-                step = self._of_step[name] = self._steps.labels(name)
-            step.observe(spent_ms / 1000)
-        if record.cache_tier:
-            self._hits.labels(record.cache_tier).inc()
+            self._steps.observe(self._step(name), spent_ms / 1000)
+        if tier := record.cache_tier:
+            if tier not in self._hits_of:
+                self._hits_of[tier] = self._hits.labels(tier)
+            self._hits_of[tier].inc()
+        if record.tokens_saved:
             self._tokens_saved.inc(record.tokens_saved)
             self._cost_saved.inc(record.tokens_saved * self._price)
         if record.input_tokens or record.output_tokens:
@@ -144,6 +147,28 @@ class Metrics:
         """The exposition format."""
         self.collect(status)
         return generate_latest(self._registry)
+
+
+class _Durations(Collector):
+    """A histogram of seconds for each value of one label: one of the library's costs ten times as much a turn."""
+
+    def __init__(self, name: str, what: str, label: str) -> None:
+        self._name, self._what, self._label = name, what, label
+        self._of: dict[str, list[float]] = {}  # by the label's value: how many within each bucket and over all; the sum
+
+    def observe(self, value: str, seconds: float) -> None:
+        seen = self._of.get(value)
+        if seen is None:
+            seen = self._of[value] = [0.0] * (len(_BUCKETS_S) + 2)
+        seen[bisect_left(_BUCKETS_S, seconds)] += 1
+        seen[-1] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        told = HistogramMetricFamily(self._name, self._what, labels=[self._label])
+        bounds = [*map(floatToGoString, _BUCKETS_S), "+Inf"]
+        for value, (*counts, sum_s) in self._of.items():
+            told.add_metric([value], list(zip(bounds, accumulate(counts), strict=True)), sum_s)
+        yield told
 
 
 class _Bounded:

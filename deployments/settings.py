@@ -639,6 +639,9 @@ class LogSettings(Branch):
     )
 
 
+_ANY_TENANT = TenantSettings()
+
+
 class AppSettings(BaseSettings):
     """Everything that Raydesk is told."""
 
@@ -693,7 +696,7 @@ class AppSettings(BaseSettings):
         return self
 
     def tenant(self, name: str) -> TenantSettings:
-        return self.tenants.get(name, TenantSettings())
+        return self.tenants.get(name, _ANY_TENANT)
 
     @property
     def policy(self) -> str:

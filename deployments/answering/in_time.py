@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,6 +33,7 @@ class _Begun(Awaitable[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         waits_for = self._waits_for
+        step: Callable[[Any], Any]
         while True:
             try:
                 sent = yield waits_for

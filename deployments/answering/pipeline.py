@@ -536,8 +536,8 @@ class Turn:
         record.cache_similarity, record.cache_tier = hit.similarity, hit.tier
         record.tokens_saved = answer.input_tokens + answer.output_tokens
         age_s = max(0.0, self._p.now_s() - answer.created_at_s)
-        begin = self._state.begin(path, f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}")
-        begin = replace(begin, cache_age_s=age_s, cache_tier=hit.tier)
+        reason = f"{answer.path} answer from the cache, similarity {hit.similarity:.3f}"
+        begin = self._state.begin(path, reason, age_s, hit.tier)
         delta = self._state.delta(answer.text)
         cited = [self._state.cited(citation) for citation in answer.citations]
         return [begin, delta, *cited, self._state.done(GenerationEnd(answer.finish_reason, 0, 0), grounded=True)]

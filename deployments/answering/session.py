@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from deployments.answering.types import Language, Principal
 from models.protocols import ChatMessage
@@ -47,10 +47,10 @@ class Session:
 
     def after(self, question: str, answer: str, language: Language) -> Session:
         said = (ChatMessage("user", question), ChatMessage("assistant", answer))
-        return replace(self, messages=(*self.messages, *said), language=language)
+        return Session((*self.messages, *said), language, self.flow, self.kept)
 
     def bounded(self, max_turns: int, max_message_chars: int) -> Session:
         """The newest turns, long messages cut."""
         newest = self.messages[-2 * max_turns :] if max_turns else ()
         cut = (ChatMessage(message.role, message.content[:max_message_chars]) for message in newest)
-        return replace(self, messages=tuple(cut))
+        return Session(tuple(cut), self.language, self.flow, self.kept)

@@ -6,6 +6,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TypeVar
 
 import structlog
@@ -17,6 +18,7 @@ from deployments.answering.resilience import Budget
 from deployments.answering.spans import TurnSpans
 from deployments.answering.types import (
     CacheScope,
+    CacheTier,
     ChatRequest,
     Citation,
     Cited,
@@ -27,6 +29,7 @@ from deployments.answering.types import (
     Query,
     TurnRecord,
 )
+from deployments.logs import name_in_log
 from deployments.settings import AppSettings
 from models.protocols import GenerationEnd
 
@@ -58,26 +61,29 @@ class TurnState:
             language=self.query.language,
             policy_version=policy_version,
         )
-        self.askers = {_asker(request)}
         self.private = ""  # why this turn's answer is one customer's alone
         self.now_s = now_s
         self.spans = TurnSpans()
         self._started = time.perf_counter()
         record.language = self.query.language
 
+    @cached_property
+    def askers(self) -> set[str]:
+        """Who gets this turn's answer, as opaque names."""
+        return {_asker(self.request)}
+
     def name_in_log(self) -> None:
         """On every line that this task logs from now on."""
         request = self.request
-        structlog.contextvars.bind_contextvars(
-            request_id=request.request_id, turn_id=request.turn_id, tenant=request.principal.tenant
-        )
+        name_in_log(request_id=request.request_id, turn_id=request.turn_id, tenant=request.principal.tenant)
 
     def now(self) -> datetime:
         return datetime.fromtimestamp(self.now_s(), UTC)
 
     # --- events, each noted in the record ---
 
-    def begin(self, path: Path, reason: str) -> Meta:
+    def begin(self, path: Path, reason: str, age_s: float | None = None, tier: CacheTier | None = None) -> Meta:
+        """age_s, tier: of a stored answer."""
         request, record = self.request, self.record
         record.path, record.route_reason = path, reason
         return Meta(
@@ -90,6 +96,8 @@ class TurnState:
             route_reason=reason,
             degraded=tuple(record.degraded),
             knowledge_version=record.knowledge_version,
+            cache_age_s=age_s,
+            cache_tier=tier,
         )
 
     def delta(self, text: str) -> Delta:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 from deployments.answering.turn_kind import TurnKind
@@ -331,9 +332,13 @@ class TurnRecord:
 
     def row(self) -> Mapping[str, Any]:
         """The turn as one row of the `turns` table."""
-        return {name: getattr(self, name) for name in self.__slots__ if name not in _NO_COLUMNS} | {
+        return dict(zip(_COLUMNS, _columns_of(self), strict=True)) | {
             "started_at": datetime.fromtimestamp(self.started_at_s, UTC),
             "citation_chunk_ids": [citation.chunk_id for citation in self.citations],
             "citation_urls": [citation.url for citation in self.citations],
             "step_ms": dict(self.step_ms),
         }
+
+
+_COLUMNS = tuple(each.name for each in fields(TurnRecord) if each.name not in _NO_COLUMNS)
+_columns_of = attrgetter(*_COLUMNS)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import structlog
 
@@ -50,11 +49,24 @@ class Shedding:
         return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
 
 
+class AtWork:
+    """Around each question that was let in."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+
+
 class Admission:
     def __init__(self, settings: AppSettings, random_share: Callable[[], float] | None = None) -> None:
         """random_share: gives 0-1, evenly distributed."""
         self._shedding = Shedding(settings.http.target_lag_s)
-        self._at_work = 0
+        self.at_work = AtWork()
         self._random_share = random_share or random.Random().random  # noqa: S311 - it only spreads refusals
         self._buckets = {
             key.id: TokenBucket(key.requests_per_minute / 60, max(1.0, key.requests_per_minute / 6))
@@ -64,16 +76,7 @@ class Admission:
 
     @property
     def is_shedding(self) -> bool:
-        return self._shedding.share > 0 and self._at_work >= _FEW
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Around a question that was let in."""
-        self._at_work += 1
-        try:
-            yield
-        finally:
-            self._at_work -= 1
+        return self._shedding.share > 0 and self.at_work.count >= _FEW
 
     def check(self, principal: Principal, is_running: bool) -> None:
         """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask."""
@@ -95,7 +98,7 @@ class Admission:
             looked_s = now_s
             if (self._shedding.share > 0.5) != was_shedding:  # a little comes and goes with every burst
                 was_shedding = not was_shedding
-                log.warning("shedding" if was_shedding else "shedding_ended", at_work=self._at_work)
+                log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
 
 def is_of_a_running_conversation(body: bytes) -> bool:

@@ -96,7 +96,7 @@ class TurnResponse(Response):
         if not self._streams:
             return self._document(live)
         frames = [data for event in events for data in self._wire.frames(event)]
-        return Response(b"".join(frames), headers={**HEADERS, **self._extra_headers})
+        return Response(b"".join(frames), headers=HEADERS | self._extra_headers)
 
     def _document(self, events: Sequence[LiveEvent]) -> JsonResponse:
         return JsonResponse(self._wire.document(answer_of(events)), headers=self._extra_headers)

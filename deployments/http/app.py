@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +27,26 @@ from deployments.http.answers import TurnResponse
 from deployments.http.auth import Authenticator
 from deployments.http.errors import public_error
 from deployments.http.json_bytes import json_bytes
-from deployments.http.middleware import STATIC_PREFIX, Door, JsonResponse, RequestId, error_response, request_id_of
+from deployments.http.middleware import (
+    STATIC_PREFIX,
+    Door,
+    JsonResponse,
+    PlainPaths,
+    RequestId,
+    error_response,
+    request_id_of,
+)
 from deployments.http.native_wire import NativeWire
 from deployments.http.openapi import openapi
-from deployments.http.registry import Operation, asking_paths, public_paths, routes_of
+from deployments.http.registry import Operation, asking_paths, plain_endpoints, public_paths, routes_of
 from deployments.http.schemas import (
     Caller,
+    NativeChat,
+    OpenAIChat,
     check_content_type,
     native_request,
     openai_request,
-    parse_native,
-    parse_openai,
+    parse_body,
     repeatable,
 )
 from deployments.http.socket import Socket
@@ -100,6 +108,7 @@ def build_http_app(
                 admission=admission,
                 authenticator=authenticator,
             ),
+            Middleware(PlainPaths, endpoints=plain_endpoints(offered)),
         ],
         exception_handlers={HTTPException: _routing_error},
         lifespan=lifespan,
@@ -178,9 +187,9 @@ class Endpoints:
     async def chat(self, request: Request) -> Response:
         check_content_type(request.headers)
         content = await request.body()
-        body = parse_native(content)
-        chat_request = native_request(body, self._caller(request, content), self._settings)
-        chat_request = replace(chat_request, can_return=body.stream)
+        body = parse_body(NativeChat, content)
+        caller = self._caller(request, content, can_return=body.stream)
+        chat_request = native_request(body, caller, self._settings)
         return TurnResponse(
             self._turns.open(chat_request),
             NativeWire(),
@@ -198,7 +207,7 @@ class Endpoints:
     async def chat_completions(self, request: Request) -> Response:
         check_content_type(request.headers)
         content = await request.body()
-        body = parse_openai(content)
+        body = parse_body(OpenAIChat, content)
         chat_request = openai_request(body, self._caller(request, content), self._settings)
         wire = openai_wire.OpenAIWire(
             completion_id=f"chatcmpl-{chat_request.turn_id}",
@@ -270,13 +279,14 @@ class Endpoints:
         tiers = tuple(tier for tier in self._turns.status().tiers if tier.name not in hidden)
         return openai_wire.model_cards(tiers, self._started_s)
 
-    def _caller(self, request: Request, content: bytes) -> Caller:
+    def _caller(self, request: Request, content: bytes, *, can_return: bool = False) -> Caller:
         return Caller(
             principal=request.scope["state"]["principal"],
             request_id=request_id_of(request.scope),
             turn_id=self._new_id(),
             new_conversation_id=self._new_id(),
             repeatable=repeatable(request.headers, request.scope["path"], content),
+            can_return=can_return,
         )
 
 

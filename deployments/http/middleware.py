@@ -1,7 +1,7 @@
 """What every request passes on its way in and out, as pure ASGI: nothing here buffers or outlives a stream.
 
 Outermost first: `RequestId` (ids, security headers, the last catch), then `Door` (headers that are not the client's
-to send, loopback guard, authentication, body size).
+to send, loopback guard, authentication, body size), then `PlainPaths` (the shortest way to most endpoints).
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from deployments.http.admission import Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
+from deployments.http.registry import Endpoint
+from deployments.http.request import DeskRequest, IndexedHeaders
 from deployments.http.widget import WIDGET_PATH
+from deployments.logs import name_in_log
 from deployments.settings import AppSettings
 
 log = structlog.get_logger(__name__)
@@ -30,7 +33,7 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STATIC_PREFIX = "/static/"
 # With these a client could switch off Ray Serve's time limit and its handling of disconnects.
-STRIPPED_HEADERS = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
+STRIPPED_HEADERS = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
 SECURITY_HEADERS: dict[str, str] = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -87,10 +90,9 @@ class RequestId:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        request_id = self._request_id(scope)
+        request_id = self._request_id(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        structlog.contextvars.clear_contextvars()  # a connection's requests share one context
-        structlog.contextvars.bind_contextvars(request_id=request_id)
+        name_in_log(request_id=request_id)
         if scope["type"] == "websocket":
             await self._socket(scope, receive, send)
             return
@@ -127,19 +129,17 @@ class RequestId:
         except RaydeskError as error:  # the door's, before anything was accepted
             await send({"type": "websocket.close", "code": 1008, "reason": error.code})
 
-    def _request_id(self, scope: Scope) -> str:
-        wished = Headers(scope=scope).get("x-request-id", "")
+    def _request_id(self, headers: Sequence[tuple[bytes, bytes]]) -> str:
+        wished = next((value.decode("latin-1") for name, value in headers if name == b"x-request-id"), "")
         return wished if REQUEST_ID.fullmatch(wished) else self._new_id()
 
 
 def _with_common_headers(headers: Sequence[tuple[bytes, bytes]], path: str) -> list[tuple[bytes, bytes]]:
-    """headers: names in lower case, as ASGI has them."""
-    own = [header for header in headers if header[0] not in _RAW_SECURITY_HEADERS]
+    """headers: names in lower case, as ASGI has them; each once."""
     # The page's files are revalidated on each visit, so that an update arrives; answers are kept by nobody.
-    if not any(name == b"cache-control" for name, _ in own):
-        own.append((b"cache-control", b"no-cache" if _is_page(path) else b"no-store"))
+    keeping = {b"cache-control": b"no-cache" if _is_page(path) else b"no-store"}
     security = _RAW_WIDGET_HEADERS if path == WIDGET_PATH else _RAW_SECURITY_HEADERS
-    return own + list(security.items())
+    return list((keeping | dict(headers) | security).items())
 
 
 def _is_page(path: str) -> bool:
@@ -173,9 +173,15 @@ class Door:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        scope["headers"] = [item for item in scope["headers"] if item[0].lower() not in STRIPPED_HEADERS]
-        self._check_header_sizes(scope["headers"])
-        headers = Headers(scope=scope)
+        headers = IndexedHeaders(scope["headers"])
+        if any(name in headers for name in STRIPPED_HEADERS):
+            scope["headers"] = [
+                item for item in scope["headers"] if item[0].decode("latin-1").lower() not in STRIPPED_HEADERS
+            ]
+            headers = IndexedHeaders(scope["headers"])
+        scope["state"]["headers"] = headers
+        if headers.size > self._limits.max_header_bytes or len(scope["headers"]) > self._limits.max_headers:
+            raise HeadersTooLargeError
         if self._is_loopback:
             check_loopback_request(headers, self._allowed_origins)
         if scope["type"] == "websocket":  # it has other ways of saying who it is, and other limits: `socket.py`
@@ -186,7 +192,7 @@ class Door:
         self._check_announced_length(headers)
         if scope["path"] in self._asking_paths and scope["method"] == "POST":
             receive = await self._admitted(scope["state"]["principal"], receive)
-            with self._admission.at_work():
+            with self._admission.at_work:
                 await self._app(scope, self._limited(receive), send)
             return
         await self._app(scope, self._limited(receive), send)
@@ -199,11 +205,6 @@ class Door:
         first = await receive()  # most bodies come in one piece
         self._admission.check(principal, is_of_a_running_conversation(first.get("body", b"")))
         return _replayed(first, receive)
-
-    def _check_header_sizes(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        size = sum(len(name) + len(value) for name, value in headers)
-        if len(headers) > self._limits.max_headers or size > self._limits.max_header_bytes:
-            raise HeadersTooLargeError
 
     def _check_announced_length(self, headers: Headers) -> None:
         announced = headers.get("content-length", "0")
@@ -234,3 +235,20 @@ def _replayed(first: Message, receive: Receive) -> Receive:
         return seen.pop() if seen else await receive()
 
     return replayed
+
+
+class PlainPaths:
+    """What is asked under a literal path goes straight to its endpoint; the router searches for all else."""
+
+    def __init__(self, app: ASGIApp, endpoints: Mapping[tuple[str, str], Endpoint]) -> None:
+        """endpoints: by method and path."""
+        self._app = app
+        self._endpoints = endpoints
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._endpoints.get((scope["method"], scope["path"])) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        response = await endpoint(DeskRequest(scope, receive))
+        await response(scope, receive, send)

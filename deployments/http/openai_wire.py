@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any, assert_never
 
 from deployments.answering.protocols import TierStatus
@@ -88,12 +89,12 @@ class OpenAIWire:
 
 
 def _extras(citations: list[Citation], meta: Meta | None, done: Done) -> dict[str, Any]:
-    raydesk = {} if meta is None else _by_name(meta)
-    return {"citations": citations, "raydesk": raydesk | _by_name(done)}
+    raydesk = {} if meta is None else dict(zip(_OF_META, _meta_values(meta), strict=True))
+    return {"citations": citations, "raydesk": raydesk | dict(zip(_OF_DONE, _done_values(done), strict=True))}
 
 
-def _by_name(event: Meta | Done) -> dict[str, Any]:
-    return {each.name: getattr(event, each.name) for each in fields(event)}
+_OF_META, _OF_DONE = (tuple(each.name for each in fields(event)) for event in (Meta, Done))
+_meta_values, _done_values = attrgetter(*_OF_META), attrgetter(*_OF_DONE)
 
 
 def _finish_reason(reason: FinishReason) -> str:

@@ -137,6 +137,11 @@ def _by_method(operations: Mapping[Method, Operation]) -> Endpoint:
     return endpoint
 
 
+def plain_endpoints(operations: Sequence[Operation]) -> dict[tuple[str, str], Endpoint]:
+    """By method and path, of the paths that are literal: they need not be searched for."""
+    return {(each.method, each.path): each.endpoint for each in operations if "{" not in each.path}
+
+
 def public_paths(operations: Sequence[Operation]) -> frozenset[str]:
     """Paths that need no key; each is literal, since the door compares them before anything is routed."""
     paths = {operation.path for operation in operations if operation.policy == "public"}

@@ -35,6 +35,7 @@ from models.protocols import ChatMessage
 ROUTED_MODEL = "raydesk"  # the model name that leaves the choice of a path to us
 MOST_TIMEOUT_S = 600.0  # that a caller may wish for; the settings allow less
 MAX_INT64 = 2**63 - 1
+_MOST_REMEMBERED_BYTES = 512  # of a body; 2,048 of them, read, are some 10 MB
 Body = TypeVar("Body", bound=BaseModel)
 
 # --- bytes to a JSON object ---
@@ -321,17 +322,17 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 NOT_HEEDED = NEUTRAL.keys()
 
 
-def parse_native(body: bytes) -> NativeChat:
-    return validated(NativeChat, parse_json(body))
-
-
-def parse_openai(body: bytes) -> OpenAIChat:
-    return validated(OpenAIChat, parse_json(body))
-
-
 def parse_body(cls: type[Body], body: bytes) -> Body:
     """The body as `cls`. Raises `BadRequestError`."""
+    return _parsed_before(cls, body) if len(body) <= _MOST_REMEMBERED_BYTES else _parsed(cls, body)
+
+
+def _parsed(cls: type[Body], body: bytes) -> Body:
     return validated(cls, parse_json(body))
+
+
+# Read once: what many customers ask first is the same to the last byte.
+_parsed_before = lru_cache(maxsize=2048)(_parsed)
 
 
 def validated(cls: type[Body], values: dict[str, Any]) -> Body:
@@ -399,6 +400,7 @@ class Caller:
     turn_id: str
     new_conversation_id: str  # used when the body names no conversation
     repeatable: Repeatable | None = None
+    can_return: bool = False  # as of a `ChatRequest`
 
 
 def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> ChatRequest:
@@ -421,6 +423,7 @@ def native_request(body: NativeChat, caller: Caller, settings: AppSettings) -> C
         language=body.language,
         timeout_s=body.timeout_s,
         repeatable=caller.repeatable,
+        can_return=caller.can_return,
     )
 
 
@@ -431,10 +434,13 @@ class _Metadata(_Body):
     timeout_s: Annotated[float, Field(gt=0, le=MOST_TIMEOUT_S), BeforeValidator(float)] | None = None  # a text there
 
 
+_NO_METADATA = _Metadata()
+
+
 def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> ChatRequest:
     """System and developer messages are dropped: their authors are customers too."""
     try:
-        metadata = validated(_Metadata, dict(body.metadata or {}))
+        metadata = validated(_Metadata, dict(body.metadata)) if body.metadata else _NO_METADATA
     except BadRequestError as error:
         raise BadRequestError(error.message, param=f"metadata.{error.param}") from error
     messages = tuple(

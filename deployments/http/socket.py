@@ -227,7 +227,7 @@ class Socket:
 
     async def _answer(self, name: str, request: ChatRequest, scope: anyio.CancelScope) -> None:
         try:
-            with scope, self._admission.at_work():
+            with scope, self._admission.at_work:
                 await self._send_turn(name, request)
         except (_CloseError, WebSocketDisconnect, OSError):
             raise

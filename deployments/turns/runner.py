@@ -14,7 +14,8 @@ import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import lru_cache
 
 import structlog
 
@@ -92,8 +93,12 @@ class TurnRunner:
 
     # --- asking ---
 
+    def open(self, request: ChatRequest) -> AbstractAsyncContextManager[AsyncIterator[AnswerEvent]]:
+        return self._begun(request) if request.repeatable is None else self._once(request)
+
     @asynccontextmanager
-    async def open(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[AnswerEvent]]:
+    async def _once(self, request: ChatRequest) -> AsyncIterator[AsyncIterator[AnswerEvent]]:
+        """A turn of this request's own, unless it came before."""
         claim = await self._claimed(request)
         while claim is not None and claim.turn_id != request.turn_id:
             async with self._joined(claim, request) as events:
@@ -352,6 +357,7 @@ def _failed(error: RaydeskError, request: ChatRequest) -> Failed:
     return Failed(error.code, type(error)().message, error.retryable, request.request_id, error.retry_after_s)
 
 
+@lru_cache(maxsize=1024)
 def _name(principal: Principal) -> str:
     """Opaque; unambiguous, since both parts are length-prefixed."""
     text = f"{len(principal.tenant)}:{principal.tenant}|{principal.key_id}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from deployments.logs import HIDDEN, LONGEST, configure_logs
+from deployments.logs import HIDDEN, LONGEST, configure_logs, name_in_log
 from deployments.settings import LogSettings
 
 pytestmark = pytest.mark.unit
@@ -20,7 +20,7 @@ SECRET = "redis://:hunter2@store:6379/0"
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     yield
-    structlog.contextvars.clear_contextvars()
+    name_in_log()
     structlog.reset_defaults()
 
 
@@ -30,7 +30,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 def test_a_line_says_when_who_and_about_which_turn(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logs(LogSettings(), sys.stdout, deployment="ingress", replica="ab12")
-    structlog.contextvars.bind_contextvars(request_id="r1", turn_id="t1", tenant="acme")
+    name_in_log(request_id="r1", turn_id="t1", tenant="acme")
     structlog.get_logger("deployments.shop").warning("room_not_up", room="cache")
     (line,) = lines(capsys)
     assert line.pop("time").endswith("Z")

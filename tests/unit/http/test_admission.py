@@ -51,7 +51,7 @@ def test_one_long_pause_of_the_process_refuses_next_to_nobody() -> None:
 def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: int = 16) -> TestClient:
     """luck: where within 0-1 each draw falls."""
     admission = Admission(settings(), lambda: luck)
-    admission._shedding.share, admission._at_work = share, at_work
+    admission._shedding.share, admission.at_work.count = share, at_work
     app = build_http_app(settings(), turns, admission=admission, new_id=counting_ids())
     return TestClient(app, base_url="http://127.0.0.1:8000")
 
