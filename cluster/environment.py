@@ -39,6 +39,9 @@ def ray_environment(instance: Instance, ports: ServePorts) -> dict[str, str]:
         # What `runtime_env={"worker_process_setup_hook": …}` sets; here it costs no runtime environment to be built.
         "__RAY_WORKER_PROCESS_SETUP_HOOK_ENV_VAR": "cluster.loopback.keep_on_loopback",
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Threads that spin while they wait take the core from those they wait for: with more processes than cores an
+        # index takes ten times as long to build.
+        "OMP_WAIT_POLICY": "PASSIVE",
         "RAY_worker_niceness": "0",  # Ray's 15 lets whatever else the machine does come before a customer
         "VLLM_RPC_BASE_PATH": str(instance.tmp),  # sockets that it leaves behind would otherwise lie about in /tmp
         # HAProxy in front, requests straight to the replicas: some fifteen times the throughput (perf/LOG.md).

@@ -18,6 +18,9 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+# Before anything loads OpenMP: customers are answered on the same cores, and threads that spin take them.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from ingestion import edit
 from ingestion.document import Parsed, clean, read_details
 from ingestion.errors import IngestionError, NothingToIngestError, TooManyRejectsError, UnknownVersionError

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before anything loads OpenMP: threads that spin while they wait take the core from those they wait for, and a machine
+# that is busy with the application beside the tests needs ten times as long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from models.bundled import ensure_encoder
 
