@@ -28,7 +28,8 @@ _YES = re.compile(
     r"|i'd like that|i would like that|that would be (?:great|nice|good)|sounds good|great|fine|thanks|thank you"
     r"|that's right|that one|do it|why not"
     r"|yes i do|show me|tell me|是的?|对的?|好[的啊呀吧滴嘞]?|行|可以的?|要的?|需要的?|嗯+|没错|麻烦(?:你|您)?了?"
-    r"|请说|请讲|说吧|(?:说|讲|看)(?:说|讲|看|一下|来听听)?看?|想的?|有的?|谢谢|当然|请|那就?|你?说说)[\s,.!，。！~]*)+"
+    r"|quickly|fast|asap|as soon as possible|right away|快点|快|尽快|马上|赶紧|急|请说|请讲|说吧|(?:说|讲|看)(?:说"
+    r"|讲|看|一下|来听听)?看?|想的?|有的?|谢谢|当然|请|那就?|你?说说)[\s,.!，。！~]*)+"
 )
 _NO = re.compile(
     r"(?:(?:no|nope|nah|not really|not now|not yet|no thanks|no thank you|i don't|thanks|thank you|that's all|that "
@@ -76,6 +77,7 @@ _CORRECTION = re.compile(
     r"|^我(?:说|问|指|要)的不是(?P<wrong_zh>[^，,。]{1,15})[，,](?:而)?是(?P<right_zh>[^，,。]+)"
     r"|^(?:(?:no|nope|sorry|wait|oops|oh|ah|hm+|actually)[\s,.!…-]+)*(?P<last>[^?,]{2,40}?),? (?:i|we) (?:mean|meant)$"
     r"|^(?:(?:no|sorry|wait|oops)[\s,.!…-]+)+(?P<name>(?-i:[A-Z0-9][\w.-]*(?: [A-Z0-9][\w.-]*){0,3}))$"
+    r"|^(?:(?:no|sorry|wait|oops|actually|oh)[\s,.!…-]+)+(?P<amount>[\d][\d.,]* ?[a-z€$%]+(?: [a-z]+)?)$"
     r"|^(?:(?:no|sorry|wait|oops|not (?:the |that )[\w ]{1,30})[\s,.!…-]+)+(?:actually |rather |but "
     r")?(?P<bare>(?:the|for the|in|for) [^?]{2,50})$"
     r"|^(?:(?:不对|不是(?:的|[^，,。]{1,12}(?=[，,]))?|[^，,。]{0,2}错了|不好意思|抱歉|哦|等等|等一下"
@@ -227,7 +229,7 @@ def _ask_end(question: str) -> str:
 
 
 def _corrected(correction: re.Match[str], question: str, answer: str) -> Reading | None:
-    names = ("en", "last", "bare", "name", "zh", "right_en", "right_zh")
+    names = ("en", "last", "amount", "bare", "name", "zh", "right_en", "right_zh")
     meant = next(part for part in map(correction.group, names) if part is not None).strip(" .!。！")
     wrong = correction["wrong_zh"]
     if wrong is not None and wrong in question:
@@ -257,6 +259,8 @@ def _completed(found: Lean, text: str, question: str, answer: str) -> str | None
     if found.need in ("matter", "delivery"):
         return _beside(before.matter_of(question), found.core)
     if found.need == "facet":
+        if before is _language(text) and before.names_anew(text, question):
+            return None
         named = before.thing_of(question)
         is_named = before is context_en and named is not None and context_en.is_named(named)
         topic = str(named) if is_named else str(before.matter_of(question))

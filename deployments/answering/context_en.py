@@ -22,7 +22,7 @@ from deployments.answering.word_classes import (
     word_class,
 )
 
-_WORD = re.compile(r"[^\W_][\w'’.&+-]*[^\W_]|[^\W_]|[^\w\s]")
+_WORD = re.compile(r"[^\W_][\w'’.&+-]*(?:[^\W_]|(?<=s)['’](?= ))|[^\W_]|[^\w\s]")
 _DETERMINERS = frozenset("a an the my ur your our his her their this that these those".split())  # noqa: SIM905
 _SUBJECTS = frozenset("i you u we they he she it one".split())  # noqa: SIM905
 _AUXILIARIES = frozenset(
@@ -85,7 +85,8 @@ _QUESTION_WORDS = frozenset("what which who whom whose where why how any".split(
 _CONNECTIVE = re.compile(
     r"^(?:(?:(?:thanks|thank you)(?: so much| very much| a lot)?|and|but|so|or|also|then|ok(?:ay)?|well|hm+|ah|oh"
     r"|alright|great|cool|perfect|good|fine|nice|yes|no"
-    r"|i see|hi|hello|hey|right|sure|please)\b[\s,.!…-]*)+",
+    r"|i see|hi|hello|hey|right|sure|please|even(?= (?:for|with|without|if|when|in|on|at|after|before"
+    r"|during)\b))\b[\s,.!…-]*)+",
     re.IGNORECASE,
 )
 _LEANING_CONNECTIVE = re.compile(r"\b(?:and|but|so|or|also|then)\b", re.IGNORECASE)
@@ -159,6 +160,7 @@ _ANAPHOR = re.compile(
     rf"same) (?:{_GENERIC_NOUNS})\b"
     rf"|^(?:can|could|does|do|will|would|is|has|when|what|how|and|where)\b[^?]{{0,20}}?\b(?P<person>he"
     rf"|she)\b(?!.*\bi\b)"
+    rf"|(?P<such>\bsuch (?:an?\b|\w+s\b)(?! as))"
     rf"|{_BEFORE_THAT}(?P<bare>that|this|those|these){_AFTER_THAT}|\bthat's\b|\b(?:from|in|over|get|go|back|up|out) "
     rf"there\b"
     r"|\b(?:of|are|do|have|for|with) both\b(?! [^,?]+ and\b)|\bneither\b(?! [^,?]+ nor\b)"
@@ -367,7 +369,7 @@ def _lacks_topic(core: str, stripped: str) -> bool:
     if not (stripped.endswith("?") or _asks(core)) or is_common_topic(core):
         return False
     found = phrases(core)
-    if any(phrase.is_name or phrase.kind == "place" for phrase in found):
+    if any(phrase.kind == "place" or (phrase.is_name and not phrase.kind) for phrase in found):
         return False
     named = [phrase for phrase in found if not is_facet(phrase.head) and phrase.kind not in ("time", "people")]
     if len(core.split()) > (_MOST_OPEN_WORDS if named else _MOST_EMPTY_WORDS):
@@ -440,6 +442,12 @@ def _introduced(text: str, question: str, answer: str) -> re.Match[str] | None:
     return found if re.search(rf"\b{re.escape(found['noun'])}\b", answer, re.IGNORECASE) else None
 
 
+def names_anew(text: str, question: str) -> bool:
+    """It says itself what the question before it was about."""
+    before = {phrase.head.lower() for phrase in phrases(question)}
+    return any(phrase.head.lower() in before and not is_facet(phrase.head) for phrase in phrases(text))
+
+
 def _bare_need(lowered: str) -> Need:
     is_of_a_thing = re.match(
         r"how (?:much|big|heavy|old|fast|many)|which|what (?:size|colou?r|price|kind)|at what|more|tell|give|is it "
@@ -451,7 +459,12 @@ def _bare_need(lowered: str) -> Need:
 
 def _pronoun_need(pronoun: re.Match[str], lowered: str) -> Need:
     word = pronoun.group().lower()
-    if pronoun.group("person") is not None or pronoun.group("bare") is not None or word in ("that's",):
+    if (
+        pronoun.group("person") is not None
+        or pronoun.group("such") is not None
+        or pronoun.group("bare") is not None
+        or word in ("that's",)
+    ):
         return "matter"
     if re.search(r"\bone\b|\bones\b|there$|same|both|neither", word):
         return "thing"
@@ -519,7 +532,7 @@ def _is_fragment(core: str) -> bool:
                 r"\b(?:can|will|do|does|should|must|what|how|where) (?:i|we|you|they|happens)\b", core.lower()
             )
         )
-    words = [word.lower().replace("’", "'") for word in _WORD.findall(core)]
+    words = [word.lower().replace("’", "'") for word in _WORD.findall(core) if word != "May"]
     if any(word in _AUXILIARIES or word in ("i", "we", "how", "where", "why", "who") for word in words):
         return False
     return words[0] not in _VERBS and words[0] not in ("what", "which", "please", "tell", "know", "let")

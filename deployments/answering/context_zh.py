@@ -98,10 +98,12 @@ _TOKEN = re.compile(
     re.DOTALL,
 )
 _AMOUNT = re.compile(  # "一斤", "每场"; "下一班"
+    r"[一两三四五几\d]个(?=孩子|小孩|大人|人|宝宝)|"
     r"(?:每|一|两|半|\d+)个?(?:年|月|周|天|日|晚|次|件|人|位|份|斤|公斤|克|升|瓶|盒|包|箱|场|节|趟|公里|平米|平方"
     r"|小时|分钟|条|只|艘|辆|张|块|间|套|双|台|把|支|杯|碗|桶|袋|本|位|层|桌|对)(?!价|钱)"
     r"|下一?(?:场|次|班|期|趟|批|节|轮)"
 )
+_NUMBER = "(?:[\\d.]+|[一二两三四五六七八九十半百千万]+)(?:个(?!人))?"
 _PRONOUN = re.compile(
     r"它们?(?:的)?|(?:这|那)[两几三](?:个|款|种|台|件|家|项)|(?:这|那)(?:个|款|种|些|件|台|双|张|份|样|两个"
     r"|两款)?(?=[?？吗呢]|$)"
@@ -120,12 +122,12 @@ _HEADLESS = re.compile(
     r"(?:还)?(?:有没有|有|要|换|来)?(?:更|再)?[^，,。\s]{1,6}(?:一点|点|些)?的(?:有没有|有|吗|么|可以)*(?:吗|么"
     r"|没有|没)?"
 )
+_MOST_NAME_CHARS = 4
 _MOST_OPEN_CHARS = 10  # who writes more names what it is about
 _MOST_THING_CHARS = 2  # longer names of things say enough
 _A_NOT_A = re.compile(r"([\u3400-\u9fff]{1,2})不\1")  # "疼不疼"
 _OF_SOMEBODY = re.compile(r"[你您我]")
 _OF_THE_COMPANY = re.compile(r"^(?:请问)?(?:有没有|还有|有|支持|接受|提供|卖|附近)|哪里有")
-_COMPLEMENTS = frozenset("走回完掉上下出进起开到住动成")
 _HAVING = frozenset(["有", "没有", "是", "没", "还是", "最多", "最少"])
 _MANY_CHARS = 14  # with a pronoun: as many may say elsewhere what it stands for
 _NE = re.compile(r"^(?P<what>[^，,。？?]{1,14}?)(?:的话)?呢[\s?？。!！~]*$")
@@ -233,7 +235,9 @@ def lean(text: str) -> Lean | None:
     if (also := _ALSO.fullmatch(bare)) is not None and not asks(also["what"]) and _says_something(also["what"]):
         return Lean("fragment", also["what"])
     if (this := _OR_THIS.fullmatch(bare)) is not None and _is_one_thing(this["what"]):
-        return Lean("fragment", this["what"], is_sure=False)
+        # more than a name is a condition: "护照五月过期可以吗"
+        is_name = len(this["what"]) <= _MOST_NAME_CHARS
+        return Lean("fragment", this["what"], is_sure=False) if is_name else Lean("matter", core, is_sure=False)
     if re.fullmatch(r"[^，,。\s你您我]{2,6}的", bare) and not asks(bare):
         return Lean("fragment", core)
     if _CONTAINED.fullmatch(bare) and not _OF_SOMEBODY.search(bare):
@@ -290,22 +294,31 @@ def _lacks_topic(bare: str) -> bool:
         return False
     if any(piece.kind == "transitive" for piece in pieces) and any(piece.kind == "thing" for piece in pieces):
         return False
-    named = [
-        (piece.text, before.kind == "modal")
-        for before, piece, after in zip(
-            [_Piece("stop", ""), *pieces], pieces, [*pieces[1:], _Piece("stop", "")], strict=False
-        )
-        if piece.kind == "thing"
-        and after.text not in ("了", "过")  # what happened: "刮花了"
-        and not (len(piece.text) == 1 and after.text in ("吗", "么", "嘛"))  # what is done then: "赔吗"
-        and not (before.kind == "modal" and before.text not in _HAVING and len(piece.text) <= 2)  # a deed: "可以参加"
-        and not (before.kind == "light" and piece.text in _COMPLEMENTS)
-        and not is_facet(piece.text)
-        and word_class(piece.text) not in ("time", "people")
-    ]
+    named = _named(pieces)
     if (named or not any(piece.kind == "thing" for piece in pieces)) and _OF_THE_COMPANY.search(bare):
         return False
-    return len(named) <= 1 and all(len(text) <= _MOST_THING_CHARS + is_done for text, is_done in named)
+    return len(named) <= 1 and all(len(text) <= _MOST_THING_CHARS for text in named)
+
+
+def _named(pieces: list[_Piece]) -> list[str]:
+    """What it names: not what something has, when, who, nor what is done or happened.
+
+    An unknown word behind "can" or "must" is a verb ("可以参加"), perhaps with what it is done to ("可以种果树").
+    """
+    named = []
+    end = _Piece("stop", "")
+    for before, piece, after in zip([end, *pieces], pieces, [*pieces[1:], end], strict=False):
+        is_deed = before.kind == "modal" and before.text not in _HAVING and len(piece.text) <= _MOST_THING_CHARS + 1
+        if (
+            piece.kind == "thing"
+            and len(piece.text) > 1
+            and not is_deed
+            and after.text not in ("了", "过")
+            and not is_facet(piece.text)
+            and word_class(piece.text) not in ("time", "people")
+        ):
+            named.append(piece.text)
+    return named
 
 
 def _is_named(piece: _Piece) -> bool:
@@ -315,6 +328,8 @@ def _is_named(piece: _Piece) -> bool:
 def points_back(text: str, question: str, answer: str) -> Lean | None:
     """ "这个班有多少人", where such a thing was spoken of."""
     core = _CONNECTIVE.sub("", _POLITE.sub("", text.strip()))
+    if _takes_up(core, question, answer):
+        return Lean("matter", core, is_sure=False)
     found = _POINTER.match(core)
     if found is None or len(core) > 20:
         return None
@@ -322,9 +337,23 @@ def points_back(text: str, question: str, answer: str) -> Lean | None:
         noun = found["noun"][:length]
         if len(noun) == length and noun in question:
             return Lean("pronoun", core, (0, found.start("noun") + length))
-        if len(noun) == length >= 2 and noun in answer:
+        if len(noun) == length and re.search(rf"[\u3400-\u9fff]{noun}" if length == 1 else noun, answer):
             return Lean("matter", core)
     return None
+
+
+def _takes_up(core: str, question: str, answer: str) -> bool:
+    """ "名单网上能看吗", where our answer spoke of a list and the customer did not."""
+    bare = _END.sub("", core)
+    if len(bare) > _MOST_OPEN_CHARS or not asks(bare) or _OF_SOMEBODY.search(bare) or is_common_topic(bare):
+        return False
+    pairs = ["".join(pair) for thing in things(bare) for pair in pairwise(thing)]
+    return any(pair in answer and pair not in question for pair in pairs)
+
+
+def names_anew(text: str, question: str) -> bool:
+    """It says itself what the question before it was about: "雨伞弄丢了怎么赔"."""
+    return any(len(thing) > 1 and thing in question and not is_facet(thing) for thing in things(text))
 
 
 def asks(text: str) -> bool:
@@ -470,6 +499,8 @@ def asked_of(question: str, fragment: str) -> str:
         return question[: old.start()] + new + question[old.end() :]
     if _CONDITION.match(new):
         return f"{new}{question}"
+    if re.match(r"没|不|只|已经|超过|未", new):
+        return f"{new}，{question}"
     if re.search(r"[之以]?后$", new) and (just := re.search(r"刚[^，,。可能会要有是]{1,6}", question)):
         return question[: just.start()] + new + question[just.end() :]  # "刚纹身", "拔牙之后"
     if kind and (old := of_class(kind, question)):
@@ -512,8 +543,10 @@ def _swapped_model(question: str, new: str) -> str | None:
 
 def _swapped_measure(question: str, new: str) -> str | None:
     """ "10公斤" for "5公斤"."""
-    unit = re.fullmatch(r"[\d.]+\s?(?P<unit>[^\d\s]{1,3})", new)
-    old = re.search(rf"[\d.]+\s?{re.escape(unit['unit'])}", question) if unit else None
+    if (sides := r"[\d.]+\s?[乘×xX*]\s?[\d.]+") and re.fullmatch(sides, new) and (old := re.search(sides, question)):
+        return question[: old.start()] + new + question[old.end() :]
+    unit = re.fullmatch(rf"{_NUMBER}\s?(?P<unit>[^\d\s]{{0,3}}?)", new)
+    old = re.search(rf"{_NUMBER}\s?{re.escape(unit['unit'])}", question) if unit else None
     return question[: old.start()] + new + question[old.end() :] if old else None
 
 
