@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
@@ -46,7 +46,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-# The environment wins over the settings file, by the same names as in the service.
 Settings = Annotated[
     Path | None,
     typer.Option(
@@ -92,15 +91,14 @@ Root = Annotated[
     str | None,
     typer.Option(
         "--root",
-        envvar="RAYDESK_KNOWLEDGE__ROOT",
-        show_envvar=False,
         help=f"Folder of all collections, or s3://bucket/prefix, gs://bucket/prefix.  [dim]{DEFAULT_ROOT}[/dim]",
     ),
 ]
 
 
-def _encoder_option(field: str, **options: Any) -> Any:
-    return typer.Option(envvar=f"RAYDESK_ENCODER__{field.upper()}", show_envvar=False, **options)
+Encoder = Annotated[
+    str | None, typer.Option("--encoder", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]", show_default=False)
+]
 
 
 @app.command()
@@ -111,22 +109,12 @@ def apply(
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
-    encoder: Annotated[
-        str | None, _encoder_option("model", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")
-    ] = None,
-    query_prefix: Annotated[
-        str | None, _encoder_option("query_prefix", help="Put before questions.  [dim]'query: '[/dim]")
-    ] = None,
-    passage_prefix: Annotated[
-        str | None, _encoder_option("passage_prefix", help="Put before passages.  [dim]'passage: '[/dim]")
-    ] = None,
-    pooling: Annotated[Literal["mean", "cls"] | None, _encoder_option("pooling", help="[dim]mean[/dim]")] = None,
-    max_tokens: Annotated[
-        int | None, _encoder_option("max_tokens", min=8, help="Longer texts are cut.  [dim]256[/dim]")
-    ] = None,
-    precision: Annotated[
-        Literal["fp32", "bf16", "auto"] | None, _encoder_option("precision", help="[dim]auto[/dim]")
-    ] = None,
+    encoder: Encoder = None,
+    query_prefix: Annotated[str | None, typer.Option(help="Put before questions.  [dim]'query: '[/dim]")] = None,
+    passage_prefix: Annotated[str | None, typer.Option(help="Put before passages.  [dim]'passage: '[/dim]")] = None,
+    pooling: Annotated[Literal["mean", "cls"] | None, typer.Option(help="[dim]mean[/dim]")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=8, help="Longer texts are cut.  [dim]256[/dim]")] = None,
+    precision: Annotated[Literal["fp32", "bf16", "auto"] | None, typer.Option(help="[dim]auto[/dim]")] = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads of one embedder.")] = 1,
     concurrency: Annotated[
         int | None, typer.Option(min=1, help="Embedders at work at once.  [dim]one a core, at most 8; 1 on a GPU[/dim]")
@@ -210,9 +198,7 @@ def plan(
     tenant: Tenant = "demo",
     settings: Settings = None,
     root: Root = None,
-    encoder: Annotated[
-        str | None, _encoder_option("model", help=f"Folder or hub id.  [dim]{_DEFAULT.model}[/dim]")
-    ] = None,
+    encoder: Encoder = None,
     own_hosts: OwnHosts = None,
     max_pages: MaxPages = _MAX_PAGES,
     file_time_s: FileTime = _FILE_TIME_S,
@@ -563,9 +549,12 @@ def _prepare_ray() -> None:
 
 
 def _encoder(settings: Path | None, given: dict[str, Any]) -> EncoderConfig:
-    """Options, then the settings file, then the defaults."""
+    """Options, then the service's settings, then the defaults."""
     section = _section(settings, "encoder")
-    known = {key: section[key] for key in given if key in section and key != "threads"}  # those are the service's
+    known = {field.name: section[field.name] for field in fields(EncoderConfig) if field.name in section}
+    known.pop("threads", None)  # those are the service's
+    if "max_tokens" in known:
+        known["max_tokens"] = int(known["max_tokens"])
     return EncoderConfig(**known | {key: value for key, value in given.items() if value is not None})
 
 
@@ -574,7 +563,10 @@ def _root(settings: Path | None, root: str | None) -> str:
 
 
 def _section(settings: Path | None, name: str) -> dict[str, Any]:
-    return dict(_content(settings).get(name) or {})
+    """Of the settings file; the environment wins over it, by the same names as in the service."""
+    prefix = f"RAYDESK_{name.upper()}__"
+    environment = {key.removeprefix(prefix).lower(): os.environ[key] for key in os.environ if key.startswith(prefix)}
+    return dict(_content(settings).get(name) or {}) | environment
 
 
 def _largest_tier(settings: Path | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from ingestion.__main__ import _encoder, _read_limits, _root, app
+from ingestion.__main__ import _encoder, _parts, _read_limits, _root, app
 from ingestion.chunk import Chunk
 from ingestion.store import Changes, KnowledgeStore
 from models.embedder import EncoderConfig
@@ -27,6 +27,20 @@ def test_options_win_over_settings_and_settings_over_defaults(tmp_path: Path) ->
     assert _encoder(settings, given) == EncoderConfig(model="m", precision="fp32", threads=2)
     assert _root(settings, None) == "/data"
     assert _root(settings, "/other") == "/other"
+
+
+def test_the_environment_wins_over_the_settings_file_as_in_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("knowledge: {root: /data, parts: 2}\nencoder: {model: m, pooling: cls}\n")
+    monkeypatch.setenv("RAYDESK_KNOWLEDGE__ROOT", "/mounted")
+    monkeypatch.setenv("RAYDESK_KNOWLEDGE__PARTS", "4")
+    monkeypatch.setenv("RAYDESK_ENCODER__MODEL", "n")
+    monkeypatch.setenv("RAYDESK_ENCODER__MAX_TOKENS", "128")
+    monkeypatch.setenv("RAYDESK_ENCODER__THREADS", "7")
+    assert (_root(settings, None), _root(settings, "/given"), _parts(settings)) == ("/mounted", "/given", 4)
+    assert _encoder(settings, {}) == EncoderConfig(model="n", pooling="cls", max_tokens=128)
 
 
 def test_limits_of_files_and_of_the_web_are_what_was_given() -> None:
