@@ -6,19 +6,28 @@
 #   - With spliced request bodies HAProxy 2.8 does not notice that a customer has left before the first byte of the answer:
 #     the engine would write to its end for nobody. Bodies are small, so nothing is lost.
 #   - A request id is echoed whatever it holds: only plain ones pass, or Serve makes one.
+#   - Where no replica can be reached, Serve says 500 or 404: haproxy_503.http says that it is worth asking again.
+#   - A door that is opened again knows no replica until Serve's controller has told it: it begins with those of before.
+#   - A HAProxy whose manager was killed goes on with what it knew, on the same port: the next one takes over from it.
 set -eu
 
 config=
 previous=
+reloads=
 for argument in "$@"; do
-    if [ "$previous" = "-f" ]; then
-        config=$argument
-    fi
+    [ "$previous" != -f ] || config=$argument
+    [ "$argument" != -sf ] || reloads=yes
     previous=$argument
 done
 
 if [ -n "$config" ]; then
     # Written anew by Ray before each start, so this runs on a fresh file every time.
+    if grep -q '^ *use_backend ' "$config"; then
+        cp "$config" "$config.served"
+    elif [ -z "$reloads" ] && [ -e "$config.served" ]; then
+        cp "$config.served" "$config"
+    fi
+    closed=$(dirname "$0")/haproxy_503.http
     sed -i -E \
         -e '/^[[:space:]]*option splice-request/d' \
         -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
@@ -26,7 +35,18 @@ if [ -n "$config" ]; then
     http-request del-header x-request-timeout-seconds\
     http-request del-header x-request-disconnect-disabled\
     http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }' \
+        -e "s|^([[:space:]]*errorfile 50[234]) .*|\1 $closed|" \
+        -e "/^backend default_backend/,/return/s|return status 404 .*|return status 503 errorfile $closed|" \
         "$config"
+
+    # By port: a node that was started again has another folder.
+    door=$(sed -n '/^frontend http_frontend/,$s/^[[:space:]]*bind .*:\([0-9]*\).*/\1/p' "$config" | head -n 1)
+    pid_file=$(dirname "$(dirname "$config")")/door-$door.pid
+    left=$(cat "$pid_file" 2>/dev/null || true)
+    if [ -z "$reloads" ] && [ -n "$left" ] && [ "/proc/$left/exe" -ef "$RAYDESK_HAPROXY_BINARY" ]; then
+        set -- "$@" -sf "$left"
+    fi
+    echo $$ >"$pid_file"
 fi
 
 exec "$RAYDESK_HAPROXY_BINARY" "$@"
