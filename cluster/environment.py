@@ -64,7 +64,9 @@ def ray_environment(instance: Instance, ports: ServePorts) -> dict[str, str]:
         "RAY_SERVE_DIRECT_INGRESS_MIN_GRPC_PORT": str(ports.replica_grpc[0]),
         "RAY_SERVE_DIRECT_INGRESS_MAX_GRPC_PORT": str(ports.replica_grpc[1]),
         # A proxy that died is noticed after three looks: by default half a minute, in which the port is closed.
-        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "0.5",
+        # Who reads nothing of an answer, or stops within a request, keeps a connection: by default for an hour.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "25",
         # On one machine there is no balancer further out that would have to notice first; the default is 30 s.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_PROXY_MIN_DRAINING_PERIOD_S": "1",

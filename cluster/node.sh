@@ -71,6 +71,6 @@ while true; do
     fi
     wait "$ray" || true
     kill "${children[@]}" 2>/dev/null || true
-    say "Ray has ended; it is started again in 5 s"
-    sleep 5
+    say "Ray has ended; it is started again in 2 s"
+    sleep 2
 done
