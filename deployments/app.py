@@ -46,6 +46,7 @@ from ingestion.store import Shard
 Handles = dict[str, DeploymentHandle]
 _PREFIX_ROUTER = "ray.serve.llm.request_router.PrefixCacheAffinityRouter"
 TIER_DEPLOYMENT = "tier"  # its name within the tier's own application
+SURGE_PERCENT = 20  # as many as Serve replaces at a time; one at least
 
 
 def build_app(settings: AppSettings) -> serve.Application:
@@ -149,6 +150,10 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         return self._app.asgi
+
+    async def check_health(self) -> None:
+        """Serve asks before it sends customers to a new replica, and ever again: it knows by then what others know."""
+        await self._app.settled()
 
 
 def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
@@ -285,4 +290,5 @@ def _deployment_options(replicas: ReplicaSettings) -> dict[str, Any]:
         "health_check_period_s": replicas.health_check_period_s,
         "health_check_timeout_s": replicas.health_check_timeout_s,
         "graceful_shutdown_timeout_s": replicas.graceful_shutdown_timeout_s,
+        "max_surge_percent": SURGE_PERCENT if replicas.surge else 0,
     }

@@ -60,6 +60,7 @@ log = structlog.get_logger(__name__)
 LOOK_INTERVAL_S = 5.0  # between looks at a room that is up
 RETRY_INTERVAL_S = 0.5  # between looks at one that is not
 LOOK_TIMEOUT_S = 5.0
+SETTLE_S = 30.0  # that customers wait for a room of a new replica: a store that is away must not close the door
 RULES_INTERVAL_S = 2.0  # between looks at the rules file, and at the routing model's
 GRACE_S = 0.5  # a turn ends by itself in its time; where it does not, it is ended
 GC_THRESHOLD = 10_000  # new objects between looks for garbage among them; a turn leaves hardly any that needs one
@@ -131,6 +132,8 @@ class IngressApp:
             self._metrics.watch_cache(rooms.cache.counts)
         self._metrics.watch(lambda: self._turns.running, lambda: self._recorder.waiting)
         self._states: dict[str, RoomState] = dict.fromkeys({**rooms.start, **rooms.look}, "starting")
+        self._started = {name: asyncio.Event() for name in rooms.start}
+        self._is_settled = False
         self._admission = Admission(settings)
         self.asgi: Starlette = build_http_app(
             settings,
@@ -165,6 +168,17 @@ class IngressApp:
             for tier in self._rooms.tiers
         )
         return AppStatus(dict(self._states), tiers)
+
+    async def settled(self) -> None:
+        """Returns once every room that has to load has done so, or has had its time for it."""
+        if self._is_settled:
+            return
+        try:
+            async with asyncio.timeout(SETTLE_S):
+                await asyncio.gather(*(room.wait() for room in self._started.values()))
+        except TimeoutError:
+            log.warning("not_settled", rooms=[name for name, room in self._started.items() if not room.is_set()])
+        self._is_settled = True
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -260,6 +274,8 @@ class IngressApp:
         start = self._rooms.start.get(name)
         while start is not None and not await self._tried(name, start):  # noqa: ASYNC110 - a room tells nobody that it is up
             await asyncio.sleep(RETRY_INTERVAL_S)
+        if start is not None:
+            self._started[name].set()
         look = self._rooms.look.get(name)
         if start is not None:
             _settle()

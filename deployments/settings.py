@@ -55,6 +55,11 @@ class ReplicaSettings(Branch):
     downscale_delay_s: float = Field(600, ge=0, description="How long too few before one ends, seconds.")
     num_cpus: float = Field(0.1, ge=0, description="CPU cores reserved for each replica (a share for scheduling).")
     num_gpus: float = Field(0, ge=0, description="GPUs reserved for each replica.")
+    surge: bool = Field(
+        False,
+        description="Whether a change of settings starts a new replica before it ends an old one: needs room for one "
+        "more, and nothing that only one may hold.",
+    )
     max_ongoing_requests: int = Field(256, ge=1, description="Requests that one replica works on at once.")
     max_queued_requests: int = Field(512, ge=1, description="Requests that may wait at a caller before it is told 503.")
     health_check_period_s: float = Field(
@@ -136,7 +141,7 @@ class HttpSettings(Branch):
     send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
     socket: SocketSettings = Field(SocketSettings(), description="WebSockets.")
     replicas: ReplicaSettings = Field(
-        ReplicaSettings(num_cpus=0.5, max_ongoing_requests=1024), description="Replicas of the ingress."
+        ReplicaSettings(num_cpus=0.5, surge=True, max_ongoing_requests=1024), description="Replicas of the ingress."
     )
 
 
@@ -240,7 +245,9 @@ class IntentSettings(Branch):
     margin_threshold: float = Field(0.3, ge=0, le=1, description="Least lead over the second-best intent for a rule.")
     poll_interval_s: float = Field(1.0, gt=0, description="Pause between looks for a newly trained head, seconds.")
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
-    replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
+    replicas: ReplicaSettings = Field(
+        ReplicaSettings(num_cpus=0.5, surge=True), description="Replicas when a deployment."
+    )
 
 
 class RerankerSettings(Branch):
@@ -286,7 +293,9 @@ class RetrieverSettings(Branch):
         0.7, ge=0, le=1, description="Calibrated probability of 'out_of_scope' above which nothing is evidence."
     )
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
-    replicas: ReplicaSettings = Field(ReplicaSettings(num_cpus=0.5), description="Replicas when a deployment.")
+    replicas: ReplicaSettings = Field(
+        ReplicaSettings(num_cpus=0.5, surge=True), description="Replicas when a deployment."
+    )
 
 
 class CacheSettings(Branch):
@@ -337,7 +346,7 @@ class CacheSettings(Branch):
     )
     timeout_s: float = Field(0.2, gt=0, description="A slower store is passed over, seconds.")
     placement: Placement = Field("ingress", description=PLACEMENT_HELP)
-    replicas: ReplicaSettings = Field(ReplicaSettings(), description="Replicas when a deployment.")
+    replicas: ReplicaSettings = Field(ReplicaSettings(surge=True), description="Replicas when a deployment.")
 
 
 class SessionSettings(Branch):
