@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -22,11 +23,11 @@ import websockets
 
 from deployments.answering.types import Delta, Done
 from deployments.http.app import build_http_app
-from tests.unit.http.scripted_turns import ScriptedTurns, counting_ids, meta, settings
+from tests.unit.http.scripted_turns import ScriptedTurns, answer, counting_ids, meta, settings
 
 pytestmark = pytest.mark.integration
 
-IDLE_MS, HEARTBEAT_S, PING_S = 1500, 0.5, 0.5
+IDLE_MS, HEARTBEAT_S, PING_S, SEND_TIMEOUT_S = 1500, 0.5, 0.5, 1.0
 ASK = {"messages": [{"role": "user", "content": "Where is my order?"}]}
 PROXY = """\
 defaults
@@ -52,7 +53,7 @@ def free_port() -> int:
 async def desk() -> AsyncIterator[tuple[ScriptedTurns, int]]:
     """Its turns, and its port."""
     turns = ScriptedTurns()
-    limits = {"heartbeat_s": HEARTBEAT_S, "socket": {"ping_s": PING_S}}
+    limits = {"heartbeat_s": HEARTBEAT_S, "send_timeout_s": SEND_TIMEOUT_S, "socket": {"ping_s": PING_S}}
     app = build_http_app(settings(http=limits), turns, new_id=counting_ids())
     port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", lifespan="off"))
@@ -112,6 +113,42 @@ async def until_it_listens(client: httpx2.AsyncClient, url: str) -> None:
             return
         except httpx2.TransportError:
             await asyncio.sleep(0.05)
+
+
+async def test_clients_that_never_read_are_cut_and_hold_no_memory(desk: tuple[ScriptedTurns, int]) -> None:
+    """Each is meant to get 64 MB: what is not sent is not made. Customers who read get their answers meanwhile."""
+    turns, port = desk
+    endless = [Delta("x" * 65_536)] * 1000
+    turns.script = lambda request: [meta(request), *endless] if request.text == "endless" else answer(request)
+    before = resident_bytes()
+    silent = [never_reading(port) for _ in range(50)]
+    async with httpx2.AsyncClient(timeout=30) as client, asyncio.timeout(30):
+        while turns.endings.count("left") < len(silent):
+            response = await client.post(f"http://127.0.0.1:{port}/v1/chat", json=ASK)
+            assert response.text.count("event: done") == 1
+    assert resident_bytes() - before < 50_000_000
+    for connection in silent:
+        connection.close()
+
+
+def never_reading(port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", port))
+    body = json.dumps({"messages": [{"role": "user", "content": "endless"}]})
+    head = [
+        "POST /v1/chat HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    connection.sendall("\r\n".join([*head, "", body]).encode())
+    return connection
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @asynccontextmanager
