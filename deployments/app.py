@@ -96,11 +96,17 @@ def _vllm(tier: TierSettings) -> serve.Application:
         model_loading_config={"model_id": tier.model_id, "model_source": tier.model_source},
         accelerator_type=tier.accelerator_type,
         placement_group_config={"bundles": [bundle]},
-        engine_kwargs=tier.engine_kwargs,
+        engine_kwargs=tier.engine_kwargs | _tools(tier),
         runtime_env={"env_vars": tier.env},
         deployment_config=_tier_options(tier) | _routing(tier),
     )
     return build_llm_deployment(config, deployment_cls=TierServer, override_serve_options={"name": TIER_DEPLOYMENT})
+
+
+def _tools(tier: TierSettings) -> dict[str, Any]:
+    if tier.tool_call_parser is None:
+        return {}
+    return {"enable_auto_tool_choice": True, "tool_call_parser": tier.tool_call_parser}
 
 
 def _routing(tier: TierSettings) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +17,8 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
 from deployments.actors import is_actor_alive
+from deployments.answering.errors import EngineRefusedError
+from deployments.engine_wire import call_deltas
 from deployments.lease import Leases
 from deployments.llm_scaling import TokensInFlight
 
@@ -28,7 +31,7 @@ class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
     async def generate(
         self, request: dict[str, Any], holder: str = "", generation: str = ""
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Batches of `{"text": …}` and, last, `{"finish_reason": …, "input_tokens": …, "output_tokens": …}`.
+        """Batches of `{"text": …}` and the fields of `ToolCallDelta`s, and last those of the `GenerationEnd`.
 
         The first batch is empty, and comes at once: a replica that is alive has taken the request.
         request: the body of an OpenAI chat completion, without `model` and `stream`. holder, generation: the actor that
@@ -68,6 +71,7 @@ class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
                         finish_reason = choice.get("finish_reason") or finish_reason
                         if text := choice["delta"].get("content"):
                             items.append({"text": text})
+                        items += [asdict(piece) for piece in call_deltas(choice["delta"])]
                 if items:
                     yield items
         yield [
@@ -84,12 +88,17 @@ def _chunks(batch: list[Any] | Any) -> list[dict[str, Any]]:
     found = []
     for event in batch if isinstance(batch, list) else [batch]:
         if not isinstance(event, str):
-            raise EngineError(f"the engine refused the request: {event}")
+            raise _failure(event.error.code, f"the engine refused the request: {event}")
         for line in event.splitlines():
             data = line.removeprefix("data: ").strip()
             if data and data != "[DONE]":
                 document = json.loads(data)
-                if "error" in document:
-                    raise EngineError(f"the engine broke off: {document['error']}")
+                if (error := document.get("error")) is not None:
+                    raise _failure(error.get("code"), f"the engine broke off: {error}")
                 found.append(document)
     return found
+
+
+def _failure(code: Any, message: str) -> Exception:
+    """code: as of HTTP. What one caller sends must not look like an engine that is not well."""
+    return EngineRefusedError(message) if isinstance(code, int) and 400 <= code < 500 else EngineError(message)

@@ -20,7 +20,7 @@ from deployments.answering.errors import (
 from deployments.answering.protocols import TierState
 from deployments.answering.resilience import Breaker, BreakerState
 from deployments.settings import TierSettings
-from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import LLM, ChatMessage, Generated, GenerationRequest
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Tier:
     def breaker_state(self) -> BreakerState:
         return self._breaker.state(time.monotonic())
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         limit_s = self.settings.first_token_timeout_s
         try:
             async for item in self._limited(request, limit_s, self.settings.inter_token_timeout_s):
@@ -128,7 +128,7 @@ class Tier:
 
     async def _limited(
         self, request: GenerationRequest, first_s: float, next_s: float
-    ) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    ) -> AsyncGenerator[Generated, None]:
         async with aclosing(_owned(self._llm, request)) as items:
             limit_s = first_s
             while True:
@@ -149,7 +149,7 @@ class Tier:
                 limit_s = next_s
 
 
-async def _owned(llm: LLM, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+async def _owned(llm: LLM, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
     """Closing it closes the model's own iterator."""
     items = llm.generate(request)
     try:

@@ -28,15 +28,16 @@ from deployments.answering.errors import (
     RaydeskError,
     RoomUnavailableError,
 )
+from deployments.engine_wire import call_deltas, wire_messages
 from deployments.settings import TierSettings
-from models.protocols import FinishReason, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import FinishReason, Generated, GenerationEnd, GenerationRequest, TextDelta
 
 log = structlog.get_logger(__name__)
 
 KEEP_ALIVE_S = 60.0  # an idle connection outlives the pauses between two looks at the tier
 MAX_ERROR_BYTES = 2000  # of an error's body that goes to the log
 MAX_RETRY_AFTER_S = 3600
-_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
+_FINISH: dict[str, FinishReason] = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
 
 class OpenAIEngine:
@@ -71,7 +72,7 @@ class OpenAIEngine:
             transport=transport,
         )
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         if not self._endpoint.may_use(request.tenant):
             raise EngineRefusedError(f"tenant {request.tenant!r} may not use the {self._tier.name} tier")
         body = self._body(request)
@@ -85,9 +86,13 @@ class OpenAIEngine:
                 chunk = _document(event.data)
                 usage = chunk.get("usage") or usage
                 for choice in chunk.get("choices") or ():
-                    if text := (choice.get("delta") or {}).get("content"):
+                    delta = choice.get("delta") or {}
+                    if text := delta.get("content"):
                         pieces += 1
                         yield TextDelta(text)
+                    for piece in call_deltas(delta):
+                        pieces += 1
+                        yield piece
                     finish_reason = _finish_reason(choice.get("finish_reason")) or finish_reason
         if finish_reason is None:
             raise EngineDiedError("the stream ended before the answer did")
@@ -124,9 +129,10 @@ class OpenAIEngine:
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
         endpoint = self._endpoint
-        messages = [{"role": message.role, "content": message.content} for message in request.messages]
+        messages = wire_messages(request.messages)
         body: dict[str, Any] = {
             **endpoint.extra_body,
+            **request.tools,
             "model": endpoint.model or self._tier.model_id,
             "messages": messages,
             endpoint.max_tokens_field: request.max_output_tokens,
@@ -203,7 +209,7 @@ def _document(data: str) -> dict[str, Any]:
 def _finish_reason(said: str | None) -> FinishReason | None:
     if said is None:
         return None
-    if said not in _FINISH:  # "content_filter", a tool call that nobody asked for: no whole answer
+    if said not in _FINISH:  # "content_filter": no whole answer
         raise EngineRefusedError(f"the engine ended with {said!r}")
     return _FINISH[said]
 

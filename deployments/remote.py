@@ -20,6 +20,7 @@ from ray.serve.handle import DeploymentHandle
 from deployments.answering.errors import (
     DeadlineExceededError,
     EngineDiedError,
+    EngineRefusedError,
     OverloadedError,
     RaydeskError,
     RoomUnavailableError,
@@ -35,10 +36,10 @@ from deployments.answering.types import (
     Standing,
     Understanding,
 )
-from deployments.engine_wire import EngineRequest
+from deployments.engine_wire import EngineRequest, wire_messages
 from deployments.lease import Renewals
 from deployments.retriever import Candidates
-from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
+from models.protocols import Generated, GenerationEnd, GenerationRequest, TextDelta, ToolCallDelta, Vectors
 
 START_TIMEOUT_S = 120.0  # a cache reads all that is stored, a retriever loads its knowledge
 RENEW_TIMEOUT_S = 2.0
@@ -213,7 +214,7 @@ class RemoteLLM:
         self._holder = holder
         self._renewals = Renewals(self._renew)
 
-    async def generate(self, request: GenerationRequest) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         generation = secrets.token_hex(8)
         if self._holder:
             self._renewals.add(generation)
@@ -226,6 +227,8 @@ class RemoteLLM:
                 for item in items:
                     if "text" in item:
                         yield TextDelta(item["text"])
+                    elif "arguments" in item:
+                        yield ToolCallDelta(**item)
                     else:
                         has_ended = True
                         yield GenerationEnd(**item)
@@ -264,12 +267,15 @@ async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerat
     except BackPressureError as error:
         raise OverloadedError() from error
     except Exception as error:  # an actor that died, a broken channel, a fault of the engine
+        if isinstance(_cause(error), EngineRefusedError):
+            raise EngineRefusedError() from error
         raise EngineDiedError(f"the generation broke off: {type(error).__name__}") from error
 
 
 def _body(request: GenerationRequest) -> EngineRequest:
-    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    messages = wire_messages(request.messages)
     body = EngineRequest(messages=messages, max_tokens=request.max_output_tokens, temperature=request.temperature)
+    body |= request.tools
     if request.seed is not None:
         body["seed"] = request.seed
     if request.stop:
@@ -283,12 +289,15 @@ def _body(request: GenerationRequest) -> EngineRequest:
 
 
 def _ours(error: Exception) -> RaydeskError:
-    """A room's own error as it was raised; anything else means that the room is away.
-
-    It comes as it is, or as the cause of a `RayTaskError`, whose text is a traceback: that depends on how the handle
-    speaks to the replica.
-    """
-    cause = getattr(error, "cause", error)
+    """A room's own error as it was raised; anything else means that the room is away."""
+    cause = _cause(error)
     if isinstance(cause, RaydeskError):
         return type(cause)(cause.message)
     return RoomUnavailableError(f"the room failed: {type(cause).__name__}")
+
+
+def _cause(error: Exception) -> Exception:
+    """What a replica raised. It comes as it is, or as the cause of a `RayTaskError`, whose text is a traceback: that
+    depends on how the handle speaks to the replica."""
+    cause: Exception = getattr(error, "cause", error)
+    return cause

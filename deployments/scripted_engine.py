@@ -7,6 +7,7 @@ can be held against a whole one.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -16,11 +17,12 @@ from itertools import count, cycle
 from typing import Any
 
 from deployments.answering.grounding import split_sentences
+from deployments.engine_wire import message_of
 from deployments.lease import Leases
 from deployments.llm_scaling import TokensInFlight
 from deployments.settings import ScriptSettings
 from models.fakes import ScriptedLLM, tokens_of
-from models.protocols import ChatMessage, GenerationRequest
+from models.protocols import GenerationRequest, ToolCall
 
 _SOURCE = re.compile(r"<source[^>]*>\s*(.*?)\s*</source>", re.DOTALL)
 
@@ -64,7 +66,7 @@ class ScriptedEngine:
     def _llm(self) -> ScriptedLLM:
         script = self._settings
         return ScriptedLLM(
-            lambda request: script_of(request, script.tokens),
+            lambda request: calls_of(request) or script_of(request, script.tokens),
             ttft_s=script.first_token_ms / 1000,
             tokens_per_s=script.tokens_per_s,
             chunk_s=script.chunk_interval_ms / 1000,
@@ -84,9 +86,28 @@ def script_of(request: GenerationRequest, tokens: int) -> str:
     return "".join(pieces[:tokens]).rstrip()
 
 
+def calls_of(request: GenerationRequest) -> tuple[ToolCall, ...]:
+    """Of the function that is to be called, or the first: with the customer's words for everything it needs.
+
+    None where nothing is offered, and once it has answered.
+    """
+    tools, choice = request.tools.get("tools"), request.tools.get("tool_choice")
+    last = request.messages[-1]
+    if not tools or choice == "none" or last.role == "tool":
+        return ()
+    named = choice["function"]["name"] if isinstance(choice, dict) else tools[0]["function"]["name"]
+    schema = next(tool["function"].get("parameters") for tool in tools if tool["function"]["name"] == named) or {}
+    arguments = {name: _SOURCE.sub("", last.content).strip() for name in schema.get("required", ())}
+    return (ToolCall(f"call-{len(request.messages)}", named, json.dumps(arguments, ensure_ascii=False)),)
+
+
 def _request(body: dict[str, Any]) -> GenerationRequest:
-    messages = [ChatMessage(message["role"], message["content"]) for message in body["messages"]]
+    messages = [message_of(message) for message in body["messages"]]
     continuation = messages.pop().content if body.get("continue_final_message") else ""
     return GenerationRequest(
-        tuple(messages), body["max_tokens"], stop=tuple(body.get("stop", ())), continuation=continuation
+        tuple(messages),
+        body["max_tokens"],
+        stop=tuple(body.get("stop", ())),
+        continuation=continuation,
+        tools={name: body[name] for name in ("tools", "tool_choice") if name in body},
     )

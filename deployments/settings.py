@@ -448,6 +448,9 @@ class OpenAISettings(Branch):
         description="Whether it goes on from the beginning of an answer, as vLLM does (continue_final_message): then "
         "it takes over where another engine died in the middle.",
     )
+    takes_tools: bool = Field(
+        False, description="Whether it takes functions that callers bring along (`tools`), and asks for their calls."
+    )
     extra_body: dict[str, Any] = Field(
         default_factory=dict, description="Sent along with every request: what this provider alone understands."
     )
@@ -526,6 +529,11 @@ class TierSettings(Branch):
         "{method: ngram, num_speculative_tokens: 4, prompt_lookup_max: 4} guesses tokens out of the prompt, which "
         "answers quote.",
     )
+    tool_call_parser: str | None = Field(
+        None,
+        description="vLLM's parser of this model's calls of functions, such as hermes, llama3_json or mistral: its "
+        "documentation has the list; none: requests with `tools` do not go to this tier.",
+    )
     routes_by_prefix: bool = Field(
         False,
         description="Whether, while the replicas are about equally busy, a prompt goes to the one that has seen its "
@@ -544,6 +552,12 @@ class TierSettings(Branch):
         if self.openai is None and self.script is None and not self.model_source:
             raise ValueError(f"the {self.name} tier needs 'model_source', or 'openai' where it answers elsewhere")
         return self
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether it can be offered functions of the caller's own."""
+        elsewhere = self.openai is not None and self.openai.takes_tools
+        return elsewhere or self.script is not None or self.tool_call_parser is not None
 
     def may_use(self, tenant: str) -> bool:
         """Whether questions of this tenant may be answered by it."""
@@ -711,7 +725,7 @@ class AppSettings(BaseSettings):
     def policy(self) -> str:
         """Everything here that decides what is answered: an answer made under another policy is not given again."""
         apart = {"placement", "replicas"}
-        tiers = {"engine_kwargs", "env", "replicas", "breaker"}
+        tiers = {"engine_kwargs", "env", "replicas", "breaker", "tool_call_parser"}
         return self.model_dump_json(
             include={"encoder", "intents", "retriever", "tiers", "rewriting", "routing", "answers", "tenants"},
             exclude={

@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,10 +19,13 @@ import numpy as np
 from models.protocols import (
     Embedder,
     FinishReason,
+    Generated,
     GenerationEnd,
     GenerationRequest,
     IntentPrediction,
     TextDelta,
+    ToolCall,
+    ToolCallDelta,
     Vectors,
 )
 
@@ -146,7 +149,8 @@ class ScriptedError(RuntimeError):
     """The fake model failed, as its script asked it to."""
 
 
-Script = str | Sequence[str] | Callable[[GenerationRequest], str]
+Said = str | tuple[ToolCall, ...]
+Script = Said | Sequence[Said] | Callable[[GenerationRequest], Said]
 
 _PIECES = re.compile(rf"[{_CJK}]|\s*[^\s{_CJK}]+\s*|\s+")
 
@@ -154,7 +158,8 @@ _PIECES = re.compile(rf"[{_CJK}]|\s*[^\s{_CJK}]+\s*|\s+")
 class ScriptedLLM:
     """Says what the script says, piece by piece, at the given speed; one piece counts as one token.
 
-    script: one answer for all requests, a list of answers (the last repeats), or a function of the request.
+    script: one answer for all requests, a list of answers (the last repeats), or a function of the request. An answer
+    is a text, or a tuple of calls.
     ttft_s: wait before the first piece. tokens_per_s: speed of the others; 0 is as fast as possible.
     chunk_s: pieces that are due within so many seconds come together; 0: each by itself.
     fail_after: raise `ScriptedError` after that many pieces (0: before the first).
@@ -179,11 +184,15 @@ class ScriptedLLM:
         self.cancelled: list[GenerationRequest] = []  # closed by the caller before their end
         self.in_flight = 0
 
-    async def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
-        # By length, not by content: a model goes on from whatever was said.
-        answer = self._answer(len(self.requests), request)[len(request.continuation) :]
+    async def generate(self, request: GenerationRequest) -> AsyncIterator[Generated]:
+        answer = self._answer(len(self.requests), request)
         self.requests.append(request)
-        pieces, finish_reason = _limited(answer, request)
+        if isinstance(answer, tuple):
+            for item in _called(answer, request):
+                yield item
+            return
+        # By length, not by content: a model goes on from whatever was said.
+        pieces, finish_reason = _limited(answer[len(request.continuation) :], request)
         self.in_flight += 1
         complete = False
         try:
@@ -206,10 +215,10 @@ class ScriptedLLM:
         finally:
             self.in_flight -= 1
 
-    def _answer(self, turn: int, request: GenerationRequest) -> str:
+    def _answer(self, turn: int, request: GenerationRequest) -> Said:
         if callable(self._script):
             return self._script(request)
-        if isinstance(self._script, str):
+        if isinstance(self._script, str | tuple):
             return self._script
         return self._script[min(turn, len(self._script) - 1)]
 
@@ -229,6 +238,17 @@ class ScriptedLLM:
 def tokens_of(text: str) -> list[str]:
     """Words with the blanks around them, and single Chinese characters; joined, they are the text."""
     return _PIECES.findall(text)
+
+
+def _called(calls: tuple[ToolCall, ...], request: GenerationRequest) -> Iterator[Generated]:
+    """Each call's id and name, then its arguments in pieces."""
+    spent = 0
+    for index, call in enumerate(calls):
+        yield ToolCallDelta(index, call.id, call.name)
+        for piece in tokens_of(call.arguments):
+            yield ToolCallDelta(index, arguments=piece)
+            spent += 1
+    yield GenerationEnd("tool_calls", _input_tokens(request), spent)
 
 
 def _limited(answer: str, request: GenerationRequest) -> tuple[list[str], FinishReason]:

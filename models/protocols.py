@@ -6,9 +6,9 @@ conformance suite (`tests/conformance/`) runs over both. Pure Python and numpy: 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,13 +87,36 @@ class IntentHead(Protocol):
         """(n,) questions and their (n, dim) query embeddings to n predictions."""
 
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class ChatMessage:
     role: Role
     content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that a model wants called. Who offered it calls it."""
+
+    id: str
+    name: str
+    arguments: str  # JSON, as the model wrote it: it may be anything
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallsMessage(ChatMessage):
+    """An assistant's, who wanted these called; its content may be empty."""
+
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResultMessage(ChatMessage):
+    """A tool's: what a call gave."""
+
+    call_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +132,8 @@ class GenerationRequest:
     tenant: str = ""  # whose question it is; decides which engines it may reach
     private: tuple[str, ...] = ()  # what in the messages is one customer's, as written: order numbers and the like
     continuation: str = ""  # the beginning of the answer, said already: only what follows it is generated
+    # `tools`, `tool_choice` and `parallel_tool_calls`, as OpenAI has them; without `tools` nothing can be called.
+    tools: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +143,17 @@ class TextDelta:
     text: str
 
 
-FinishReason = Literal["stop", "length", "error", "cancelled"]
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """The next piece of a call: its id and name come once, its arguments in pieces."""
+
+    index: int  # which of the answer's calls, from 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "error", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +165,14 @@ class GenerationEnd:
     output_tokens: int
 
 
+Generated = TextDelta | ToolCallDelta | GenerationEnd
+
+
 class LLM(Protocol):
     """A language model that streams."""
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
-        """Yields `TextDelta`s, then exactly one `GenerationEnd`.
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Generated]:
+        """Yields `TextDelta`s, and `ToolCallDelta`s where tools are offered, then exactly one `GenerationEnd`.
 
         A failure raises (never a silent end). Closing the iterator early cancels the generation in the engine.
         """

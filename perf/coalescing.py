@@ -23,7 +23,7 @@ from deployments.answering.types import Delta, RetrievedChunk
 from deployments.http.openai_wire import OpenAIWire
 from ingestion.chunk import Chunk
 from models.fakes import ScriptedLLM
-from models.protocols import ChatMessage, GenerationRequest, TextDelta
+from models.protocols import ChatMessage, GenerationRequest, TextDelta, ToolCallDelta
 from perf.provenance import provenance
 
 _SENTENCE = "Standard delivery costs 4.95 euros and takes four working days to Cologne. "
@@ -58,6 +58,7 @@ async def _stream(llm: ScriptedLLM, tokens: int, interval_s: float) -> tuple[int
 
 async def _generated(llm: ScriptedLLM, request: GenerationRequest) -> AsyncGenerator[Item, None]:
     async for item in llm.generate(request):
+        assert not isinstance(item, ToolCallDelta)  # nothing was offered
         yield item
 
 

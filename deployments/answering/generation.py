@@ -24,7 +24,7 @@ from deployments.answering.errors import (
 )
 from deployments.answering.protocols import Tier
 from deployments.answering.resilience import RetryBudget
-from models.protocols import GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import Generated, GenerationEnd, GenerationRequest, TextDelta, ToolCall, ToolCallDelta
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -53,14 +53,23 @@ class Generation:
         self._tokens = 0
         self._retries = self._fallbacks = self._continuations = 0
         self._broken_by: RaydeskError | None = None  # what ended the words that the customer has
+        self._calls: dict[int, ToolCall] = {}  # by their place
 
     @property
     def author(self) -> Tier:
         """Who said the first word; before it, who is to say it. The answer is that tier's, whoever goes on with it."""
         return self._began or self.tier
 
+    @property
+    def calls(self) -> list[ToolCall]:
+        """What the model wants called, once it has come to its end. Nobody can use a part of that."""
+        return [self._calls[index] for index in sorted(self._calls)]
+
     async def items(self) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
-        """As `models.protocols.LLM.generate`. Raises as it does, too, and `OverloadedError`: when nobody can go on."""
+        """As `models.protocols.LLM.generate`, without `calls`.
+
+        Raises as it does, too, and `OverloadedError`: when nobody can go on.
+        """
         self._help.retries.begin()
         while True:
             try:
@@ -86,6 +95,7 @@ class Generation:
         left = max(1, request.max_output_tokens - self._tokens)
         request = replace(request, continuation=self._said, max_output_tokens=left)
         before, is_first = self._tokens, True
+        self._calls.clear()
         async with aclosing(as_generator(self.tier.generate(request))) as items:
             while True:
                 item = await self._next(items, is_first)
@@ -95,14 +105,15 @@ class Generation:
                     return
                 if item is None:
                     raise EngineDiedError()
+                if isinstance(item, ToolCallDelta):
+                    self._call(item)
+                    continue
                 self._began = self._began or self.tier
                 self._said, self._broken_by = self._said + item.text, None
                 self._tokens += 1
                 yield item
 
-    async def _next(
-        self, items: AsyncGenerator[TextDelta | GenerationEnd, None], is_first: bool
-    ) -> TextDelta | GenerationEnd | None:
+    async def _next(self, items: AsyncGenerator[Generated, None], is_first: bool) -> Generated | None:
         limit_s = self._help.left_s()
         if is_first and not self._said and self._fallback() is not None:
             limit_s /= 2  # the other tier needs its time, too
@@ -112,6 +123,11 @@ class Generation:
                     return await anext(items, None)
         except TimeoutError as error:
             raise DeadlineExceededError(f"the {self.tier.settings.name} tier had {limit_s:.1f} s left") from error
+
+    def _call(self, piece: ToolCallDelta) -> None:
+        said = self._calls.get(piece.index, ToolCall("", "", ""))
+        whole = (said.id + piece.id, said.name + piece.name, said.arguments + piece.arguments)
+        self._calls[piece.index] = ToolCall(*whole)
 
     def _goes_on(self, error: RaydeskError) -> bool:
         """Whether there is somebody to go on; from then on that one is `tier`."""

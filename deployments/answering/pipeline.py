@@ -53,6 +53,7 @@ from deployments.answering.rules import Reply, Rules
 from deployments.answering.spans import TurnSpans
 from deployments.answering.stored_answers import StoredAnswers
 from deployments.answering.tokens import estimated_tokens
+from deployments.answering.tool_use import ToolWriter
 from deployments.answering.turn_state import TurnState
 from deployments.answering.types import (
     AnswerEvent,
@@ -194,9 +195,12 @@ class Turn:
         budget = pipeline.budget(request)
         self._state = TurnState(pipeline.settings, request, record, budget, pipeline.policy_version, pipeline.now_s)
         self._stored = StoredAnswers(self._state, pipeline.cache, pipeline.retriever, pipeline.in_background)
-        self._writer = Writer(self._state, pipeline.models, self._stored, pipeline.rules)
+        parts = (self._state, pipeline.models, self._stored, pipeline.rules)
+        self._writer = Writer(*parts) if request.tool_use is None else ToolWriter(*parts, request.tool_use)
         self._conversation = Conversation(pipeline.sessions, request)
         record.knowledge_version = version
+        if request.tool_use is not None:
+            self.keep_private("tools")
 
     async def at_once(self) -> list[AnswerEvent] | None:
         """The whole answer to a question whose answer is stored."""
@@ -228,6 +232,11 @@ class Turn:
 
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         self._state.name_in_log()
+        if self._state.request.tool_use is not None:
+            async with aclosing(self._with_tools()) as answer:
+                async for event in answer:
+                    yield event
+            return
         await self._join_conversation()
         try:
             async with aclosing(self._walk_in_time()) as walk:
@@ -239,6 +248,17 @@ class Turn:
                         yield event
         finally:
             await self._leave_conversation()
+
+    async def _with_tools(self) -> AsyncGenerator[AnswerEvent, None]:
+        """Of functions that the caller brings along: the caller remembers the conversation, and a model answers."""
+        understanding, chunks = await self._understand(), []
+        try:
+            chunks = self._relevant(await self._search(understanding), understanding)
+        except DependencyError as error:
+            self._state.degrade("knowledge:down", error)
+        async with aclosing(self._writer.written(chunks, understanding)) as answer:
+            async for event in answer:
+                yield event
 
     async def _walk_in_time(self) -> AsyncGenerator[AnswerEvent, None]:
         """The walk, to its end or to that of the turn's time; where it finds no answer, what can be said then."""

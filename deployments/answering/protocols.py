@@ -23,7 +23,7 @@ from deployments.answering.types import (
     Understanding,
 )
 from deployments.settings import TierSettings
-from models.protocols import GenerationEnd, GenerationRequest, TextDelta, Vectors
+from models.protocols import Generated, GenerationRequest, Vectors
 
 
 class IntentClassifier(Protocol):
@@ -277,7 +277,7 @@ class Tier(Protocol):
     @property
     def state(self) -> TierState: ...
 
-    def generate(self, request: GenerationRequest) -> AsyncIterator[TextDelta | GenerationEnd]:
+    def generate(self, request: GenerationRequest) -> AsyncIterator[Generated]:
         """As `models.protocols.LLM.generate`, with this tier's time limits.
 
         Raises `DependencyError`s only: a time-out, a replica that died.

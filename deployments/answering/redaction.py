@@ -8,6 +8,7 @@ than too little: what the model repeats is put back, so a price or a date that w
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -58,8 +59,14 @@ class Redaction:
             end = stop
         return "".join([*parts, text[end:]])
 
-    def restored(self, text: str) -> str:
-        return _PLACEHOLDER.sub(lambda match: self._originals.get(match[0], match[0]), text)
+    def restored(self, text: str, *, in_json: bool = False) -> str:
+        """in_json: the text is JSON, and what is put back stands within its strings."""
+
+        def original(match: re.Match[str]) -> str:
+            written = self._originals.get(match[0], match[0])
+            return json.dumps(written, ensure_ascii=False)[1:-1] if in_json else written
+
+        return _PLACEHOLDER.sub(original, text)
 
     def restoring(self) -> Restoring:
         return Restoring(self)
@@ -92,17 +99,17 @@ class Restoring:
         self._redaction = redaction
         self._waiting = ""
 
-    def feed(self, piece: str) -> str:
-        """What can be said now; may be nothing."""
+    def feed(self, piece: str, *, in_json: bool = False) -> str:
+        """What can be said now; may be nothing. in_json: as of `Redaction.restored`."""
         text = self._waiting + piece
         opened = text.rfind("[")
         may_go_on = opened >= 0 and "]" not in text[opened:] and len(text) - opened < _LONGEST_PLACEHOLDER
         self._waiting = text[opened:] if may_go_on else ""
-        return self._redaction.restored(text[:opened] if may_go_on else text)
+        return self._redaction.restored(text[:opened] if may_go_on else text, in_json=in_json)
 
-    def rest(self) -> str:
+    def rest(self, *, in_json: bool = False) -> str:
         text, self._waiting = self._waiting, ""
-        return self._redaction.restored(text)
+        return self._redaction.restored(text, in_json=in_json)
 
 
 def _personal(text: str) -> Iterator[tuple[int, int, str]]:

@@ -82,18 +82,18 @@ def of_question(text: str, *, is_chinese: bool) -> Features:
 def features(
     query: Query, understanding: Understanding | None, evidence: Sequence[RetrievedChunk], *, uses_tools: bool = False
 ) -> Features:
-    """evidence: what an answer may rest on, best first; at least one."""
+    """evidence: what an answer may rest on, best first; none where functions are all that could answer."""
     asked = asdict(of_question(query.search_text, is_chinese=query.language == "zh"))
-    best = evidence[0]
-    seen = {
-        "history": float(not query.is_standalone),
-        "tools": float(uses_tools),
-        "covered": coverage(words(query.search_text), words(f"{best.chunk.title} {best.chunk.text}")),
-        "curated": float(best.chunk.kind == "qa"),
-        "evidence": float(min(len(evidence), _MOST_COUNTED)),
-        "documents": float(min(len({found.chunk.document_id for found in evidence}), _MOST_COUNTED)),
-        "evidence_length": math.log2(1 + len(best.chunk.text)),
-    }
+    seen = {"history": float(not query.is_standalone), "tools": float(uses_tools)}
+    if evidence:
+        best = evidence[0].chunk
+        seen |= {
+            "covered": coverage(words(query.search_text), words(f"{best.title} {best.text}")),
+            "curated": float(best.kind == "qa"),
+            "evidence": float(min(len(evidence), _MOST_COUNTED)),
+            "documents": float(min(len({found.chunk.document_id for found in evidence}), _MOST_COUNTED)),
+            "evidence_length": math.log2(1 + len(best.text)),
+        }
     if understanding is not None:
         prediction = understanding.prediction
         seen |= {"intent_confidence": prediction.confidence, "intent_margin": prediction.margin}

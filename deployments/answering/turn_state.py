@@ -31,7 +31,7 @@ from deployments.answering.types import (
 )
 from deployments.logs import name_in_log
 from deployments.settings import AppSettings
-from models.protocols import GenerationEnd
+from models.protocols import GenerationEnd, ToolCall
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -109,6 +109,10 @@ class TurnState:
     def cited(self, citation: Citation) -> Cited:
         self.record.citations.append(citation)
         return Cited(citation)
+
+    def called(self, call: ToolCall) -> ToolCall:
+        self.record.ttft_ms = self.record.ttft_ms or self.elapsed_ms()
+        return call
 
     def done(self, end: GenerationEnd, *, grounded: bool) -> Done:
         record = self.record

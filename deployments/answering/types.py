@@ -12,7 +12,7 @@ from typing import Any, Literal
 from deployments.answering.turn_kind import TurnKind
 from deployments.settings import Language as Language  # it is one of the values, too
 from ingestion.chunk import Chunk
-from models.protocols import ChatMessage, FinishReason, IntentPrediction, Vectors
+from models.protocols import ChatMessage, FinishReason, IntentPrediction, ToolCall, Vectors
 
 Path = Literal[
     "exact_cache",
@@ -48,6 +48,14 @@ class Repeatable:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolUse:
+    """Functions of the caller's own, and the conversation in which they are called."""
+
+    fields: Mapping[str, Any]  # as of `GenerationRequest.tools`
+    messages: tuple[ChatMessage, ...]  # with calls and their results; the last one may be a result
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One question, as admitted by the HTTP side."""
 
@@ -68,6 +76,7 @@ class ChatRequest:
     timeout_s: float | None = None  # the caller's wish; never longer than the settings allow
     admitted_s: float = field(default_factory=time.monotonic, compare=False)  # when its time began, `time.monotonic`
     repeatable: Repeatable | None = None
+    tool_use: ToolUse | None = None  # then `messages` are what was said without them, up to the customer's last word
     can_return: bool = False  # the caller learns the turn's id and counts its events: it may come back for the rest
 
     @property
@@ -228,7 +237,7 @@ class CacheHit:
     versions: frozenset[str] = field(default=frozenset(), compare=False)  # knowledge versions under which it stands
 
 
-# --- events: a closed union, in the order meta, (delta | citation)*, then exactly one of done and error ---
+# --- events: a closed union, in the order meta, (delta | citation)*, tool call*, then exactly one of done and error ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +291,7 @@ class Failed:
     retry_after_s: int | None = None
 
 
-AnswerEvent = Meta | Delta | Cited | Done | Failed
+AnswerEvent = Meta | Delta | Cited | ToolCall | Done | Failed
 
 
 _NO_COLUMNS = ("started_at_s", "citations", "step_ms", "cache_tier", "tokens_saved")

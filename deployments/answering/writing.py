@@ -135,7 +135,7 @@ class Writer:
                 item = await anext(items, None)
         for citation in grounder.rest():
             yield self._state.cited(citation)
-        is_own_word = grounder.has_source or self._state.request.model is not None
+        is_own_word = grounder.has_source or self._gives_own_words
         if not is_own_word:  # it cannot be taken back: the customer is told, and offered a person
             yield self._state.delta(f"\n\n{UNSUPPORTED[self._state.query.language]}")
         done = self._state.done(end, grounded=grounder.is_grounded)
@@ -165,7 +165,7 @@ class Writer:
             tier, sources = writing.author, self._sources_for(writing.author, chunks)
             said = coalesced(_with_first(first, items), interval_s)
             generated = without_links(said, LinkFilter(self._hosts(sources.chunks)))
-            if tier.settings.supported_only and self._state.request.model is None:
+            if tier.settings.supported_only and not self._gives_own_words:
 
                 def note(sentence: str) -> None:
                     log.info("unsupported_sentence", request_id=self._state.request.request_id, sentence=sentence[:200])
@@ -175,6 +175,11 @@ class Writer:
             async with aclosing(generated):
                 async for item in generated:
                     yield item
+
+    @property
+    def _gives_own_words(self) -> bool:
+        """Whether the model's words are given as they are, supported or not."""
+        return self._state.request.model is not None
 
     def _help(self) -> Help:
         state = self._state
@@ -216,8 +221,12 @@ class Writer:
         """What a prompt of this tier, and of this tenant, has room for."""
         limits, tenant = tier.settings, self._state.settings.tenant(self._state.request.principal.tenant)
         most = limits.context_tokens - self._max_output_tokens(tier)
-        frame = tokens_of_frame(self._state.query, policy=tenant.policy, history=self._history(tier))
-        return min(limits.evidence_tokens, min(most, tenant.max_prompt_tokens or most) - frame)
+        return min(limits.evidence_tokens, min(most, tenant.max_prompt_tokens or most) - self._frame_tokens(tier))
+
+    def _frame_tokens(self, tier: Tier) -> int:
+        """Of the prompt without its evidence."""
+        tenant = self._state.settings.tenant(self._state.request.principal.tenant)
+        return tokens_of_frame(self._state.query, policy=tenant.policy, history=self._history(tier))
 
     def _max_output_tokens(self, tier: Tier) -> int:
         tenant = self._state.settings.tenant(self._state.request.principal.tenant)
@@ -234,8 +243,13 @@ class Writer:
     def _private_values(self, tier: Tier) -> tuple[str, ...]:
         if tier.settings.openai is None:  # it stays on the premises
             return ()
-        said = [self._state.query.search_text, *(message.content for message in self._state.request.messages)]
+        said = [self._state.query.search_text, *(message.content for message in self._said)]
         return private_values(said, self._rules, self._state.now().date())
+
+    @property
+    def _said(self) -> tuple[ChatMessage, ...]:
+        """All that a model may be told of the conversation."""
+        return self._state.request.messages
 
     def passage(self, found: RetrievedChunk, why: str) -> list[AnswerEvent]:
         """Instead of a written answer the best passage itself, word for word."""

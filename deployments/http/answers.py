@@ -19,6 +19,7 @@ from deployments.http.errors import FailedTurnError, internal_error, public_erro
 from deployments.http.middleware import JsonResponse
 from deployments.http.sse import HEADERS, ClientGoneError, EventStream, until_disconnected
 from deployments.settings import HttpSettings
+from models.protocols import ToolCall
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +31,11 @@ class Answer:
     meta: Meta
     text: str
     citations: tuple[Citation, ...]
+    calls: tuple[ToolCall, ...]
     done: Done
 
 
-LiveEvent = Meta | Delta | Cited | Done
+LiveEvent = Meta | Delta | Cited | ToolCall | Done
 
 
 class Wire(Protocol):
@@ -164,4 +166,6 @@ def answer_of(events: Sequence[AnswerEvent]) -> Answer:
     if not isinstance(meta, Meta) or not isinstance(done, Done):
         raise InternalError("The answer had no beginning, or no end.")
     text = "".join(event.text for event in events if isinstance(event, Delta))
-    return Answer(meta, text, tuple(event.citation for event in events if isinstance(event, Cited)), done)
+    citations = tuple(event.citation for event in events if isinstance(event, Cited))
+    calls = tuple(event for event in events if isinstance(event, ToolCall))
+    return Answer(meta, text, citations, calls, done)

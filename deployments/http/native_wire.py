@@ -21,7 +21,7 @@ from deployments.answering.types import (
 )
 from deployments.http.answers import Answer
 from deployments.http.sse import frame
-from models.protocols import FinishReason
+from models.protocols import FinishReason, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class NativeAnswer:
     language: Language
     text: str
     citations: tuple[Citation, ...]
+    tool_calls: tuple[ToolCall, ...]
     buttons: tuple[Button, ...]
     links: tuple[Link, ...]
     grounded: bool
@@ -74,6 +75,8 @@ class NativeWire:
                 return [frame(event, "meta", self._number)]
             case Cited(citation):
                 return [frame(citation, "citation", self._number)]
+            case ToolCall():
+                return [frame(event, "tool_call", self._number)]
             case Done():
                 return [frame(event, "done", self._number)]
             case Failed():
@@ -92,6 +95,7 @@ class NativeWire:
             language=meta.language,
             text=answer.text,
             citations=answer.citations,
+            tool_calls=answer.calls,
             buttons=done.buttons,
             links=done.links,
             grounded=done.grounded,

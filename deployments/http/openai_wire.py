@@ -13,13 +13,14 @@ from typing import Any, assert_never
 
 from deployments.answering.protocols import TierStatus
 from deployments.answering.types import AnswerEvent, Citation, Cited, Delta, Done, Failed, Meta
+from deployments.engine_wire import wire_call
 from deployments.http.answers import Answer
 from deployments.http.embeddings import ENCODER_MODEL
 from deployments.http.errors import failed_turn
 from deployments.http.schemas import ROUTED_MODEL
 from deployments.http.sse import frame
 from deployments.http.stop_cut import StopCut
-from models.protocols import FinishReason
+from models.protocols import FinishReason, ToolCall
 
 DONE = frame("[DONE]")
 
@@ -34,6 +35,7 @@ class OpenAIWire:
         self._include_usage = include_usage
         self._meta: Meta | None = None
         self._citations: list[Citation] = []
+        self._calls = 0
         self._stop = StopCut(stop)
 
     def frames(self, event: AnswerEvent) -> list[bytes]:
@@ -48,12 +50,21 @@ class OpenAIWire:
             case Cited(citation):
                 self._citations.append(citation)
                 return []
+            case ToolCall():
+                return self._call_frames(event)
             case Done():
                 return self._closing_frames(event)
             case Failed():
                 return [frame(failed_turn(event).body(event.request_id)), DONE]
             case _:
                 assert_never(event)
+
+    def _call_frames(self, call: ToolCall) -> list[bytes]:
+        rest = self._stop.rest()
+        frames = [self._chunk({"content": rest})] if rest else []
+        frames.append(self._chunk({"tool_calls": [{"index": self._calls} | wire_call(call)]}))
+        self._calls += 1
+        return frames
 
     def _closing_frames(self, done: Done) -> list[bytes]:
         rest = self._stop.rest()
@@ -77,10 +88,12 @@ class OpenAIWire:
     def document(self, answer: Answer) -> dict[str, Any]:
         self._head["id"] = f"chatcmpl-{answer.meta.turn_id}"
         extras = _extras(list(answer.citations), answer.meta, answer.done)
+        text, calls = self._stop.push(answer.text) + self._stop.rest(), [wire_call(call) for call in answer.calls]
         message = {
             "role": "assistant",
-            "content": self._stop.push(answer.text) + self._stop.rest(),
+            "content": None if calls and not text else text,
             "refusal": None,
+            **({"tool_calls": calls} if calls else {}),
             **extras,
         }
         finish_reason = _finish_reason(answer.done.finish_reason)
@@ -99,7 +112,7 @@ _meta_values, _done_values = attrgetter(*_OF_META), attrgetter(*_OF_DONE)
 
 def _finish_reason(reason: FinishReason) -> str:
     """OpenAI has no word for an answer that broke off; `raydesk.finish_reason` keeps ours."""
-    return "length" if reason == "length" else "stop"
+    return reason if reason in ("length", "tool_calls") else "stop"
 
 
 def _usage(done: Done) -> dict[str, int]:

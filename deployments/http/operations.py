@@ -124,7 +124,13 @@ COMPLETIONS: Words = {
 The model `raydesk` leaves the path to the desk; a tier's own name (`GET /v1/models`) forces that tier. Ours are
 `message.citations` and `message.raydesk`; in a stream both stand in the delta of the last, empty content chunk.
 `metadata` may name `collection` and `conversation_id`. What only shades an answer and is not done here is named in the
-header `x-raydesk-ignored`; what would change the reply's shape is refused.""",
+header `x-raydesk-ignored`; what would change the reply's shape is refused.
+
+With `tools` (or calls and results among the messages) a model answers straight away, with what the knowledge has on the
+customer's last question before it: no rule, no cache and no curated answer. It may ask for calls; whoever brought the
+functions along calls them, and sends the conversation with the results again: nothing of it is remembered or stored
+here. A call comes whole, in a stream as one chunk. Which tiers take tools is the operator's choice; others refuse them.
+Regular expressions in `parameters` are refused.""",
     "body": OpenAIChat,
     "examples": {
         "a question": {"model": "raydesk", "messages": [_QUESTION]},

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from deployments.answering.protocols import RoomState, TierState
 from deployments.answering.resilience import BreakerState
 from deployments.answering.types import Citation
+from deployments.http.tool_schemas import Called
 
 
 class _Reply(BaseModel):
@@ -72,9 +73,13 @@ class Usage(_Reply):
 
 
 class AssistantMessage(_Reply):
+    model_config = ConfigDict(json_schema_serialization_defaults_required=False)
+
     role: Literal["assistant"]
-    content: str
+    content: str | None
+    """None: it wants functions called, and says nothing besides."""
     refusal: None
+    tool_calls: list[Called] | None = None
     citations: list[Citation]
     """Ours: the sources."""
     raydesk: dict[str, Any]
@@ -85,7 +90,7 @@ class Choice(_Reply):
     index: Literal[0]
     message: AssistantMessage
     logprobs: None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "tool_calls"]
 
 
 class ChatCompletion(_Reply):
@@ -97,11 +102,16 @@ class ChatCompletion(_Reply):
     usage: Usage
 
 
+class CalledPiece(Called):
+    index: int
+
+
 class DeltaMessage(BaseModel):
     """A piece of the answer; the last, empty one carries our fields."""
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CalledPiece] | None = None
     citations: list[Citation] | None = None
     raydesk: dict[str, Any] | None = None
 
@@ -110,7 +120,7 @@ class ChunkChoice(_Reply):
     index: Literal[0]
     delta: DeltaMessage
     logprobs: None
-    finish_reason: Literal["stop", "length"] | None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
 
 
 class ChatCompletionChunk(BaseModel):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -27,10 +27,11 @@ from pydantic_core import PydanticCustomError
 from starlette.datastructures import Headers
 
 from deployments.answering.errors import UnknownModelError, UnsupportedMediaTypeError
-from deployments.answering.types import ChatRequest, Language, Principal, Repeatable
+from deployments.answering.types import ChatRequest, Language, Principal, Repeatable, ToolUse
 from deployments.http.errors import BadRequestError
+from deployments.http.tool_schemas import MOST_FUNCTIONS, Called, CallId, Tool, ToolChoice, chosen_name
 from deployments.settings import AppSettings, HttpSettings
-from models.protocols import ChatMessage
+from models.protocols import ChatMessage, Role, ToolCall, ToolCallsMessage, ToolResultMessage
 
 ROUTED_MODEL = "raydesk"  # the model name that leaves the choice of a path to us
 MOST_TIMEOUT_S = 600.0  # that a caller may wish for; the settings allow less
@@ -193,16 +194,20 @@ class TextPart(_Body):
 class OpenAIMessage(_Body):
     """A message as OpenAI's clients send it, an answer of ours that is sent back included."""
 
-    role: Literal["user", "assistant", "system", "developer"]
-    content: Annotated[Text, BeforeValidator(_text_of_parts, json_schema_input_type=str | list[TextPart])]
+    role: Literal["user", "assistant", "system", "developer", "tool"]
+    content: Annotated[
+        Text | None, BeforeValidator(_text_of_parts, json_schema_input_type=str | list[TextPart] | None)
+    ] = None
+    tool_calls: Annotated[list[Called], Field(min_length=1, max_length=MOST_FUNCTIONS)] | None = None
+    tool_call_id: CallId | None = None
     name: str | None = None
     refusal: Absent = None
     annotations: Absent = None
     audio: Absent = None
     function_call: Absent = None
-    tool_calls: Absent = None
     citations: Any = None  # ours, ignored on the way back
     raydesk: Any = None
+    parsed: Any = None  # the stock client's own
 
 
 class StreamOptions(_Body):
@@ -234,7 +239,7 @@ class OpenAIChat(_Body):
     """The body of `POST /v1/chat/completions`.
 
     What only shades an answer is accepted, and named in `x-raydesk-ignored`; what would give the reply another shape
-    (several choices, JSON, tool calls, audio) is refused.
+    (several choices, JSON, audio) is refused.
     """
 
     model: str
@@ -251,6 +256,9 @@ class OpenAIChat(_Body):
     user: Annotated[str, Field(max_length=512)] | None = None  # which of the client's customers; grants nothing
     safety_identifier: Annotated[str, Field(max_length=512)] | None = None
     metadata: dict[str, str] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_FUNCTIONS)] | None = None
+    tool_choice: ToolChoice = None
+    parallel_tool_calls: bool | None = None
     # refused with any other value
     audio: _only(None) = None  # type: ignore[valid-type]
     function_call: _only(None, "none", "auto") = None  # type: ignore[valid-type]
@@ -258,7 +266,6 @@ class OpenAIChat(_Body):
     modalities: _only(None, ["text"]) = None  # type: ignore[valid-type]
     n: _only(None, 1) = None  # type: ignore[valid-type]
     response_format: _only(None, {"type": "text"}) = None  # type: ignore[valid-type]
-    tool_choice: _only(None, "none", "auto") = None  # type: ignore[valid-type]
     top_logprobs: _only(None, 0) = None  # type: ignore[valid-type]
     # not heeded
     frequency_penalty: Number = None
@@ -267,7 +274,6 @@ class OpenAIChat(_Body):
     logit_bias: dict[str, Any] | None = None
     min_p: Number = None
     min_tokens: Number = None
-    parallel_tool_calls: bool | None = None
     prediction: dict[str, Any] | None = None
     presence_penalty: Number = None
     prompt_cache_key: str | None = None
@@ -275,7 +281,6 @@ class OpenAIChat(_Body):
     repetition_penalty: Number = None
     service_tier: str | None = None
     store: bool | None = None
-    tools: list[dict[str, Any]] | None = None
     top_k: Number = None
     top_p: Number = None
     verbosity: str | None = None
@@ -284,6 +289,12 @@ class OpenAIChat(_Body):
     @property
     def max_output_tokens(self) -> int | None:
         return self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+
+    @property
+    def uses_tools(self) -> bool:
+        """Whether something can be called, or was."""
+        offers = bool(self.tools) and self.tool_choice != "none"
+        return offers or any(message.tool_calls or message.role == "tool" for message in self.messages)
 
     @property
     def includes_usage(self) -> bool:
@@ -305,7 +316,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": (None, {}),
     "min_p": (None, 0),
     "min_tokens": (None, 0),
-    "parallel_tool_calls": (None, True, False),
     "prediction": (None,),
     "presence_penalty": (None, 0),
     "prompt_cache_key": (None,),
@@ -313,7 +323,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (None, 1),
     "service_tier": (None, "auto", "default"),
     "store": (None, False),
-    "tools": (None, []),
     "top_k": (None, -1, 0),
     "top_p": (None, 1),
     "verbosity": (None,),
@@ -443,12 +452,18 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         metadata = validated(_Metadata, dict(body.metadata)) if body.metadata else _NO_METADATA
     except BadRequestError as error:
         raise BadRequestError(error.message, param=f"metadata.{error.param}") from error
-    messages = tuple(
-        ChatMessage(message.role, message.content)
-        for message in body.messages
-        if message.role == "user" or message.role == "assistant"
-    )
+    every = [_as_said(place, message) for place, message in enumerate(body.messages)]
+    said = [message for message in every if message.role in ("user", "assistant", "tool")]
+    tool_use: ToolUse | None = None
+    _check_choice(body)
+    if body.uses_tools:
+        tool_use = _tool_use(body, said, settings.http)
+        said = [message for message in said[: _place_of_last_word(said) + 1] if type(message) is ChatMessage]
+    messages = tuple(said)
     _check_messages(messages, settings.http)
+    model = _tier_of(body.model, settings)
+    if tool_use is not None:
+        _check_takes_tools(model, caller.principal.tenant, settings)
     return ChatRequest(
         principal=caller.principal,
         messages=messages,
@@ -457,7 +472,7 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         turn_id=caller.turn_id,
         conversation_id=metadata.conversation_id or caller.new_conversation_id,
         is_new_conversation=metadata.conversation_id is None,
-        model=_tier_of(body.model, settings),
+        model=model,
         max_output_tokens=body.max_output_tokens,
         temperature=body.temperature or 0.0,
         seed=body.seed,
@@ -465,7 +480,75 @@ def openai_request(body: OpenAIChat, caller: Caller, settings: AppSettings) -> C
         timeout_s=metadata.timeout_s,
         channel="openai",
         repeatable=caller.repeatable,
+        tool_use=tool_use,
     )
+
+
+def _as_said(place: int, message: OpenAIMessage) -> ChatMessage:
+    where = f"messages[{place}]"
+    if message.content is None and message.tool_calls is None:
+        raise BadRequestError(f"The field '{where}.content' is required.", param=f"{where}.content")
+    if message.tool_calls is not None and message.role != "assistant":
+        raise BadRequestError("Only a message of role 'assistant' has 'tool_calls'.", param=f"{where}.tool_calls")
+    if (message.tool_call_id is not None) != (message.role == "tool"):
+        raise BadRequestError(
+            "A message of role 'tool' has a 'tool_call_id', and no other one does.", param=f"{where}.tool_call_id"
+        )
+    content = message.content or ""
+    if message.tool_calls is not None:
+        calls = (ToolCall(call.id, call.function.name, call.function.arguments) for call in message.tool_calls)
+        return ToolCallsMessage("assistant", content, tuple(calls))
+    if message.tool_call_id is not None:
+        return ToolResultMessage("tool", content, message.tool_call_id)
+    return ChatMessage(cast(Role, message.role), content)
+
+
+def _place_of_last_word(messages: Sequence[ChatMessage]) -> int:
+    """The customer's."""
+    places = [place for place, message in enumerate(messages) if message.role == "user"]
+    if not places:
+        raise BadRequestError("At least one message of role 'user' is required.", param="messages")
+    return places[-1]
+
+
+def _tool_use(body: OpenAIChat, messages: Sequence[ChatMessage], limits: HttpSettings) -> ToolUse:
+    _check_sizes(messages, limits)
+    if messages[-1:] and messages[-1].role == "assistant":
+        raise BadRequestError(
+            "The last message must be of role 'user' or 'tool'.", param=f"messages[{len(body.messages) - 1}].role"
+        )
+    wanted: set[str] = set()
+    for place, message in enumerate(messages):
+        match message:
+            case ToolCallsMessage(calls=calls):
+                wanted |= {call.id for call in calls}
+            case ToolResultMessage(call_id=call_id) if call_id not in wanted:
+                raise BadRequestError(
+                    f"A tool's message answers a call that was made before it: {_shown(call_id)} was not.",
+                    param=f"messages[{place}].tool_call_id",
+                )
+            case _:
+                pass
+    fields = {"tools", "tool_choice", "parallel_tool_calls"} if body.tools else set()
+    return ToolUse(body.model_dump(include=fields, exclude_none=True), tuple(messages))
+
+
+def _check_choice(body: OpenAIChat) -> None:
+    names = {tool.function.name for tool in body.tools or ()}
+    chosen = chosen_name(body.tool_choice)
+    if (body.tool_choice == "required" and not names) or (chosen is not None and chosen not in names):
+        raise BadRequestError("What has to be called is not among 'tools'.", param="tool_choice")
+
+
+def _check_takes_tools(model: str | None, tenant: str, settings: AppSettings) -> None:
+    """model: the tier's name that is forced. One that this tenant may not use is unknown to it, and said so later."""
+    named = [tier for tier in settings.tiers if model in (None, tier.name) and tier.may_use(tenant)]
+    if not any(tier.takes_tools for tier in named) and (named or model is None):
+        raise BadRequestError(
+            "No model here takes tools." if model is None else "This model takes no tools.",
+            param="tools",
+            code="unsupported_parameter",
+        )
 
 
 def _tier_of(model: str, settings: AppSettings) -> str | None:
@@ -481,6 +564,14 @@ def _tier_of(model: str, settings: AppSettings) -> str | None:
 def _check_messages(messages: Sequence[ChatMessage], limits: HttpSettings) -> None:
     if not messages:
         raise BadRequestError("At least one message of role 'user' is required.", param="messages")
+    _check_sizes(messages, limits)
+    if messages[-1].role != "user":
+        raise BadRequestError("The last message must be of role 'user'.", param=f"messages[{len(messages) - 1}].role")
+    if not _is_visible(messages[-1].content):
+        raise BadRequestError("The last message is empty.", param=f"messages[{len(messages) - 1}].content")
+
+
+def _check_sizes(messages: Sequence[ChatMessage], limits: HttpSettings) -> None:
     if len(messages) > limits.max_messages:
         raise BadRequestError(f"At most {limits.max_messages} messages are accepted.", param="messages")
     for index, message in enumerate(messages):
@@ -489,10 +580,6 @@ def _check_messages(messages: Sequence[ChatMessage], limits: HttpSettings) -> No
                 f"A message has at most {limits.max_message_chars} characters; this one has {len(message.content)}.",
                 param=f"messages[{index}].content",
             )
-    if messages[-1].role != "user":
-        raise BadRequestError("The last message must be of role 'user'.", param=f"messages[{len(messages) - 1}].role")
-    if not _is_visible(messages[-1].content):
-        raise BadRequestError("The last message is empty.", param=f"messages[{len(messages) - 1}].content")
 
 
 def _is_visible(text: str) -> bool:

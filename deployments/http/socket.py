@@ -35,6 +35,7 @@ from deployments.http.json_bytes import json_bytes
 from deployments.http.rate import TokenBucket
 from deployments.http.schemas import Caller, NativeChat, native_request, parse_json, validated
 from deployments.settings import AppSettings
+from models.protocols import ToolCall
 
 log = structlog.get_logger(__name__)
 
@@ -256,6 +257,8 @@ class Socket:
                 await self._send("citation", name, citation)
             case Meta():
                 await self._send("meta", name, event)
+            case ToolCall():
+                await self._send("tool_call", name, event)
             case Done():
                 await self._send("done", name, event)
             case Failed():

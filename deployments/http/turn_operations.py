@@ -13,7 +13,7 @@ from deployments.http.native_wire import NativeAnswer
 from deployments.http.operations import NATIVE_EVENTS, NATIVE_STREAM, Words
 from deployments.http.registry import EventStream, Parameter, Reply
 from deployments.http.schemas import Cancel, Feedback
-from models.protocols import ChatMessage
+from models.protocols import ChatMessage, ToolCall
 
 MOST_CONVERSATIONS = 100
 TurnState = Literal["running", "done", "failed"]
@@ -52,14 +52,15 @@ EVENTS: Words = {
     "summary": "The rest of a stream that was cut off",
     "description": """\
 What came after the event that the client has, then what still comes. Any replica serves it, while the turn runs and for
-some minutes after. A turn that nobody reads is cancelled after a while (`turns.grace_s`). `204`: there is no more.""",
+some minutes after. Of a chat completion with `tools` there are `tool_call`s, too. A turn that nobody reads is cancelled
+after a while (`turns.grace_s`). `204`: there is no more.""",
     "parameters": [
         _TURN_ID,
         Parameter("Last-Event-ID", "header", "The `id` of the last event that the client has; none: all.", example="2"),
         Parameter("after", "query", "The same, for who cannot set headers.", example="2"),
     ],
     "replies": [
-        Reply("The events.", [EventStream(NATIVE_EVENTS, NATIVE_STREAM)]),
+        Reply("The events.", [EventStream({**NATIVE_EVENTS, "tool_call": ToolCall}, NATIVE_STREAM)]),
         Reply("The client has them all.", status=204),
     ],
     "errors": (NotFoundError, EventsGoneError, RoomUnavailableError),

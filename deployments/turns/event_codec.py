@@ -9,8 +9,16 @@ import msgspec
 
 from deployments.answering.types import AnswerEvent, Cited, Delta, Done, Failed, Meta
 from deployments.http.json_bytes import json_bytes
+from models.protocols import ToolCall
 
-_KINDS: dict[str, type[AnswerEvent]] = {"meta": Meta, "delta": Delta, "cited": Cited, "done": Done, "failed": Failed}
+_KINDS: dict[str, type[AnswerEvent]] = {
+    "meta": Meta,
+    "delta": Delta,
+    "cited": Cited,
+    "tool_call": ToolCall,
+    "done": Done,
+    "failed": Failed,
+}
 _NAMES = {kind: name for name, kind in _KINDS.items()}
 _decode = msgspec.json.Decoder(list[tuple[str, msgspec.Raw]]).decode
 _decoders: dict[str, msgspec.json.Decoder[Any]] = {name: msgspec.json.Decoder(kind) for name, kind in _KINDS.items()}

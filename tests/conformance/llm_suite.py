@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
-from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import (
+    LLM,
+    ChatMessage,
+    GenerationEnd,
+    GenerationRequest,
+    TextDelta,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallsMessage,
+    ToolResultMessage,
+)
+
+PARAMETERS = {"type": "object", "properties": {"order": {"type": "string"}}, "required": ["order"]}
+TOOLS = {"tools": [{"type": "function", "function": {"name": "find_order", "parameters": PARAMETERS}}]}
 
 
 def request(max_output_tokens: int = 16) -> GenerationRequest:
@@ -53,3 +67,25 @@ class LLMSuite:
 
         said = await text(3)
         assert said + await text(5, said) == await text(8)
+
+
+class ToolSuite:
+    """What a model must do besides that takes functions: call one where it is told to, and read what that returned.
+
+    The fixture's model calls `find_order`.
+    """
+
+    async def test_a_call_comes_with_its_arguments_and_its_result_is_taken(self, llm: LLM) -> None:
+        tools = TOOLS | {"tool_choice": {"type": "function", "function": {"name": "find_order"}}}
+        asked = replace(request(64), tools=tools)
+        items = [item async for item in llm.generate(asked)]
+        pieces = [item for item in items if isinstance(item, ToolCallDelta)]
+        assert {piece.index for piece in pieces} == {0}
+        call = ToolCall(*("".join(getattr(piece, name) for piece in pieces) for name in ("id", "name", "arguments")))
+        assert (bool(call.id), call.name, list(json.loads(call.arguments))) == (True, "find_order", ["order"])
+        assert isinstance(items[-1], GenerationEnd)
+        assert items[-1].finish_reason in ("tool_calls", "stop")
+        told = (ToolCallsMessage("assistant", "", (call,)), ToolResultMessage("tool", "It is in Cologne.", call.id))
+        answer = replace(request(), messages=(*asked.messages, *told), tools=TOOLS)
+        text = [item.text async for item in llm.generate(answer) if isinstance(item, TextDelta)]
+        assert "".join(text).strip()

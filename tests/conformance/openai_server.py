@@ -15,9 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from deployments.engine_wire import message_of
 from deployments.settings import TierSettings
 from models.fakes import ScriptedLLM
-from models.protocols import ChatMessage, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import GenerationRequest, TextDelta, ToolCallDelta
 
 API_KEY = "sk-for-this-test"
 
@@ -70,10 +71,11 @@ class OpenAIServer:
         return StreamingResponse(self._events(body), media_type="text/event-stream")
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
-        said = [ChatMessage(message["role"], message["content"]) for message in body["messages"]]
+        said = [message_of(message) for message in body["messages"]]
         before = said.pop().content if body.get("continue_final_message") else ""
         stop = tuple(body.get("stop", ()))
-        request = GenerationRequest(tuple(said), body["max_tokens"], stop=stop, continuation=before)
+        tools = {name: body[name] for name in ("tools", "tool_choice") if name in body}
+        request = GenerationRequest(tuple(said), body["max_tokens"], stop=stop, continuation=before, tools=tools)
         yield ": a comment\n\n"
         yield _event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
         sent = 0
@@ -83,7 +85,11 @@ class OpenAIServer:
                     raise ConnectionResetError("cut, as told")
                 sent += 1
                 yield _event({"choices": [{"index": 0, "delta": {"content": item.text}}]})
-            elif isinstance(item, GenerationEnd):
+            elif isinstance(item, ToolCallDelta):
+                function = {"name": item.name or None, "arguments": item.arguments}
+                call = {"index": item.index, "id": item.id or None, "type": "function", "function": function}
+                yield _event({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]})
+            else:
                 yield _event({"choices": [{"index": 0, "delta": {}, "finish_reason": item.finish_reason}]})
                 usage = {"prompt_tokens": item.input_tokens, "completion_tokens": item.output_tokens}
                 yield _event({"choices": [], "usage": usage})

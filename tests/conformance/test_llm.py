@@ -12,7 +12,7 @@ from deployments.scripted_engine import ScriptedEngine
 from deployments.settings import ScriptSettings
 from models.fakes import ScriptedLLM
 from models.protocols import LLM
-from tests.conformance.llm_suite import LLMSuite
+from tests.conformance.llm_suite import LLMSuite, ToolSuite
 
 pytestmark = pytest.mark.conformance
 
@@ -57,7 +57,7 @@ class _Response:
     def cancel(self) -> None: ...
 
 
-class TestScriptedEngine(LLMSuite):
+class TestScriptedEngine(LLMSuite, ToolSuite):
     @pytest.fixture(params=[0, 20], ids=["by itself", "together"])
     def llm(self, request: pytest.FixtureRequest) -> LLM:
         script = ScriptSettings(tokens=12, tokens_per_s=2000, chunk_interval_ms=request.param)

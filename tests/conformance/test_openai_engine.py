@@ -18,9 +18,10 @@ from deployments.answering.errors import (
 )
 from deployments.openai_engine import OpenAIEngine
 from deployments.redacted_llm import RedactedLLM
+from deployments.scripted_engine import calls_of
 from models.fakes import ScriptedLLM
 from models.protocols import LLM, ChatMessage, GenerationEnd, GenerationRequest, TextDelta
-from tests.conformance.llm_suite import LLMSuite
+from tests.conformance.llm_suite import LLMSuite, ToolSuite
 from tests.conformance.openai_server import API_KEY, OpenAIServer
 
 pytestmark = pytest.mark.conformance
@@ -56,6 +57,15 @@ class TestOpenAIEngine(LLMSuite):
         engine = OpenAIEngine(server.tier(openai={"tenants": ("*",), "continues": True}), API_KEY)
         yield engine if request.param == "plain" else RedactedLLM(engine)
         await engine.stop()
+
+
+class TestToolsOfAnOpenAIEngine(ToolSuite):
+    @pytest.fixture(params=["plain", "redacted"])
+    async def llm(self, request: pytest.FixtureRequest) -> AsyncIterator[LLM]:
+        async with OpenAIServer(ScriptedLLM(lambda asked: calls_of(asked) or "It is there.")).running() as server:
+            engine = OpenAIEngine(server.tier(openai={"tenants": ("*",)}), API_KEY)
+            yield engine if request.param == "plain" else RedactedLLM(engine)
+            await engine.stop()
 
 
 async def test_a_provider_that_cannot_go_on_is_not_asked_to(engine: OpenAIEngine, server: OpenAIServer) -> None:

@@ -111,9 +111,9 @@ CASES = [
     Case("no model", json.dumps({"messages": [USER]}).encode(), param="model", path=OPENAI),
     Case("model unknown", openai(model="gpt-4o"), 404, "unknown_model", path=OPENAI),
     Case("only system", openai(messages=message("system", "Obey")), param="messages", path=OPENAI),
-    Case("role tool", openai(messages=message("tool", "x")), param="messages[0].role", path=OPENAI),
+    Case("role tool", openai(messages=message("tool", "x")), param="messages[0].tool_call_id", path=OPENAI),
     Case("n", openai(n=2), code="unsupported_parameter", param="n", path=OPENAI),
-    Case("tool choice", openai(tool_choice="required"), code="unsupported_parameter", param="tool_choice", path=OPENAI),
+    Case("tool choice without tools", openai(tool_choice="required"), param="tool_choice", path=OPENAI),
     Case("logprobs", openai(logprobs=True), code="unsupported_parameter", param="logprobs", path=OPENAI),
     Case("top_p a string", openai(top_p="much"), param="top_p", path=OPENAI),
     Case("stop empty", openai(stop=[""]), param="stop[0]", path=OPENAI),
@@ -154,10 +154,17 @@ CASES = [
     ),
     Case("no parts", openai(messages=message("user", [])), param="messages[0].content", path=OPENAI),
     Case(
+        "half a character in a tool",
+        openai(tools=[{"type": "function", "function": {"name": "f", "parameters": {"enum": ["HALF"]}}}]).replace(
+            b"HALF", b"\\ud800"
+        ),
+        param="tools[0].function.parameters",
+        path=OPENAI,
+    ),
+    Case(
         "tool calls",
         openai(messages=[*message("assistant", "x", tool_calls=[{"id": "1"}]), USER]),
-        code="unsupported_parameter",
-        param="messages[0].tool_calls",
+        param="messages[0].tool_calls[0].type",
         path=OPENAI,
     ),
     Case("field unknown to OpenAI", openai(foo=1), param="foo", path=OPENAI),

@@ -68,6 +68,7 @@ def test_one_document_when_no_stream_is_wanted(client: TestClient) -> None:
         "language": "zh",
         "text": "Within 30 days.\u2028 是",
         "citations": [asdict(CITATION) | {"heading_path": ["Orders", "Returns"]}],
+        "tool_calls": [],
         "buttons": [{"label": "Start a return", "message": "How do I start a return?"}],
         "links": [{"label": "Returns", "url": "https://help.example/returns"}],
         "grounded": True,
