@@ -35,6 +35,11 @@ export class RaydeskChat extends HTMLElement {
       this.#restore();
     }
     if (this.#isPage) this.#parts.question.focus();
+    for (const change of ["resize", "scroll"]) window.visualViewport?.addEventListener(change, this.#fitPanel);
+  }
+
+  disconnectedCallback() {
+    for (const change of ["resize", "scroll"]) window.visualViewport?.removeEventListener(change, this.#fitPanel);
   }
 
   attributeChangedCallback() {
@@ -251,10 +256,30 @@ export class RaydeskChat extends HTMLElement {
       if (this.#isPage) this.stop();
       else this.close();
     });
+    this.#keepNewestInSight();
     this.#speak();
     this.#setBusy(false);
     this.#showState();
   }
+
+  /** Where a keyboard takes room away, too. */
+  #keepNewestInSight() {
+    const { scroller } = this.#parts;
+    let wasAtEnd = true;
+    scroller.addEventListener("scroll", () => {
+      wasAtEnd = this.#isAtEnd();
+    });
+    new ResizeObserver(() => this.#follow(wasAtEnd)).observe(scroller);
+  }
+
+  /** A phone's keyboard covers the page, and most pages do not shrink for it: the panel takes what can still be seen. */
+  #fitPanel = () => {
+    const { height, offsetTop, scale } = window.visualViewport;
+    if (scale > 1.01) return; // zoomed in by hand: that is to see it larger
+    const { style } = this.#parts.panel;
+    style.setProperty("--above", `${offsetTop}px`);
+    style.setProperty("--below", `${Math.max(0, window.innerHeight - offsetTop - height)}px`);
+  };
 
   #header() {
     const { title, newChat, close } = this.#parts;

@@ -6,74 +6,29 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, Request, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, Route, expect
 
+from tests.browser import PHONE, browser, overflow, visits
+
+__all__ = ["browser"]  # a fixture
 pytestmark = pytest.mark.e2e
 
 FAQ_QUESTION = "How much does express delivery cost?"
 CHINESE_QUESTION = "收到商品后多少天内可以退货？"
-CHROMIUM_ARGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-ANSWER_MS = 60_000  # a small model on a busy CPU
 CACHED = re.compile(r"^(exact|semantic)_cache$")
 ANSWERED = re.compile(r"^(faq|rule|passage|small|large|exact_cache|semantic_cache)$")
-REPORT_VIOLATIONS = """
-    document.addEventListener("securitypolicyviolation", (event) =>
-        console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
-"""
-
 OpenPage = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("no Chromium: install it, e.g. with 'apt-get install -y chromium'")
-    expect.set_options(timeout=ANSWER_MS)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture
 def open_page(browser: Browser, app_url: str) -> Iterator[OpenPage]:
-    """Opens the page in a fresh profile; at the end nothing may have been complained about in its console."""
-    complaints: list[str] = []
-    contexts: list[Any] = []
-
-    def listen(message: Any) -> None:
-        # While a room starts, /readyz is a 503 on purpose, which Chromium reports for every poll.
-        if message.type in ("error", "warning") and "/readyz" not in message.location["url"]:
-            complaints.append(message.text)
-
-    def opened(**options: Any) -> Page:
-        contexts.append(browser.new_context(**({"locale": "en-US"} | options)))
-        page: Page = contexts[-1].new_page()
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.add_init_script(REPORT_VIOLATIONS)
-        page.goto(app_url)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    # While a room starts, /readyz is a 503 on purpose, which Chromium reports for every poll.
+    with visits(browser, lambda message: "/readyz" in message.location["url"]) as opened:
+        yield partial(opened, app_url)
 
 
 def ask(page: Page, question: str) -> Locator:
@@ -163,16 +118,11 @@ def test_a_question_that_was_lost_on_its_way_is_sent_again(open_page: OpenPage) 
 
 
 def test_a_phone_needs_no_horizontal_scrolling(open_page: OpenPage) -> None:
-    page = open_page(viewport={"width": 360, "height": 740}, has_touch=True, color_scheme="dark")
+    page = open_page(**PHONE, color_scheme="dark")
     assert overflow(page) == 0
     ask(page, FAQ_QUESTION)
     assert overflow(page) == 0
     expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
-
-
-def overflow(page: Page) -> int:
-    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return width
 
 
 def test_a_first_question_can_be_picked(open_page: OpenPage) -> None:

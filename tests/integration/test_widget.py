@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from deployments.answering.errors import EngineDiedError
 from deployments.answering.types import Button, ChatRequest, Citation, Cited, Delta, Done, Link, Meta
+from tests.browser import PHONE, browser, overflow, visits
 from tests.integration.scripted_desk import ScriptedDesk, Step, scripted_desk
 
+__all__ = ["browser"]  # a fixture
 pytestmark = pytest.mark.integration
 
 WORDS = [f"word{number} " for number in range(40)]
 WHOLE = "".join(WORDS).strip()
 PAUSE_S = 0.1  # between words: 4 s in all
-WAIT_MS = 60_000
 HASTE = 50  # half a minute of trying is long
-CHROMIUM_ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-REPORT_VIOLATIONS = """
-    document.addEventListener("securitypolicyviolation", (event) =>
-        console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`));
-"""
 OpenShop = Callable[..., Page]
 
 
@@ -63,50 +58,25 @@ def desk() -> Iterator[ScriptedDesk]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.fail("no Chromium: install it, e.g. with 'apt-get install -y chromium'")
-    expect.set_options(timeout=WAIT_MS)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGS)
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
 def open_shop(browser: Browser, desk: ScriptedDesk) -> Iterator[OpenShop]:
-    """Opens the shop's page in a fresh profile; at the end its console may have complained of a lost network alone."""
-    complaints: list[str] = []
-    contexts: list[Any] = []
+    """Opens the shop's page. Of a network that was cut its console may complain."""
     desk.pipeline.script = rich
     desk.pipeline.requests.clear()
     desk.history.ratings.clear()
+    with visits(browser, lambda message: message.text.startswith("Failed to load resource: net::ERR_")) as opened:
 
-    def listen(message: Any) -> None:
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource: net::ERR_"):
-            complaints.append(message.text)
+        def opened_shop(attributes: str = "", **options: Any) -> Page:
+            desk.shop_page = (
+                '<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">'
+                "<title>A shop</title><body><main><h1>A shop</h1></main>"
+                f'<script src="{desk.url}/widget.js" defer></script>'
+                f"<raydesk-chat {attributes}></raydesk-chat></body></html>"
+            )
+            return opened(desk.shop_url, **options)
 
-    def opened(attributes: str = "", **options: Any) -> Page:
-        desk.shop_page = (
-            f'<!doctype html><html lang="en"><title>A shop</title><body><main><h1>A shop</h1></main>'
-            f'<script src="{desk.url}/widget.js" defer></script>'
-            f"<raydesk-chat {attributes}></raydesk-chat></body></html>"
-        )
-        contexts.append(browser.new_context(**({"locale": "en-US"} | options)))
-        page: Page = contexts[-1].new_page()
-        page.on("console", listen)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.add_init_script(REPORT_VIOLATIONS)
-        page.goto(desk.shop_url)
-        return page
-
-    yield opened
-    desk.mend()
-    for context in contexts:
-        context.close()
-    assert complaints == []
+        yield opened_shop
+        desk.mend()
 
 
 def ask(page: Page, question: str = "How much is express?") -> Locator:
@@ -299,8 +269,64 @@ def test_axe_finds_nothing(options: dict[str, Any], open_shop: OpenShop, desk: S
     desk.pipeline.script = lambda request: [beginning(request), EngineDiedError()]
     expect(complete(ask(page)).locator(".failure")).to_be_visible()
     assert violations(page) == []
-    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    assert width == 0
+    assert overflow(page) == 0
+
+
+LINES = [f"- line {number} of a long answer\n" for number in range(60)]
+
+
+def long(request: ChatRequest) -> Sequence[Step]:
+    """Longer than a phone is high."""
+    said: list[Step] = [step for line in LINES for step in (Delta(line), 0.02)]
+    return [beginning(request), *said, ending(buttons=(Button("And to Oslo?", "How much is it to Oslo?"),))]
+
+
+def bottom(locator: Locator) -> float:
+    box = locator.bounding_box()
+    assert box is not None
+    return box["y"] + box["height"]
+
+
+def test_on_a_phone_the_newest_words_are_in_sight_and_the_keyboard_covers_nothing(
+    open_shop: OpenShop, desk: ScriptedDesk
+) -> None:
+    desk.pipeline.script = long
+    page = open_shop(**PHONE)
+    answer = ask(page)
+    question = page.get_by_role("textbox")
+    for line in ("line 30 ", "line 45 "):
+        expect(answer).to_contain_text(line)
+        expect(answer.locator("li").last).to_be_in_viewport()
+        assert bottom(question) <= 844
+    newest = complete(answer).get_by_role("button", name="And to Oslo?")
+    expect(newest).to_be_in_viewport()
+    # Chromium has no keyboard without a screen: its effect is what the page is told of.
+    page.evaluate("""() => {
+        Object.defineProperty(visualViewport, "height", { value: 508, configurable: true });
+        visualViewport.dispatchEvent(new Event("resize"));
+    }""")
+    page.wait_for_function(
+        "([node, height]) => node.getBoundingClientRect().bottom <= height", arg=[question.element_handle(), 508]
+    )
+    page.wait_for_function(
+        "([above, below]) => above.getBoundingClientRect().bottom <= below.getBoundingClientRect().top",
+        arg=[newest.element_handle(), question.element_handle()],
+    )
+    assert overflow(page) == 0
+
+
+def test_on_a_phone_the_desks_own_page_makes_room_for_the_keyboard(browser: Browser, desk: ScriptedDesk) -> None:
+    desk.pipeline.script = long
+    with visits(browser, lambda _: False) as opened:
+        page = opened(desk.url, **PHONE)
+        page.get_by_role("textbox").fill("How much is express?")
+        page.keyboard.press("Enter")
+        newest = complete(page.locator("article.theirs")).get_by_role("button", name="And to Oslo?")
+        expect(newest).to_be_in_viewport()
+        page.set_viewport_size({"width": 390, "height": 508})  # as with interactive-widget=resizes-content
+        expect(newest).to_be_in_viewport()
+        expect(page.get_by_role("button", name="Send")).to_be_in_viewport()
+        assert overflow(page) == 0
 
 
 def violations(page: Page) -> list[str]:
