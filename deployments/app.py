@@ -33,6 +33,8 @@ from deployments.remote import (
     RemoteScript,
     RemoteTurnLog,
 )
+from deployments.replica_router import SoundReplicaRouter, known_as
+from deployments.replicas import Replicas
 from deployments.retriever import Retriever
 from deployments.scripted_engine import ScriptedEngine
 from deployments.semantic_cache import SemanticCache
@@ -81,7 +83,8 @@ def build_tier(arguments: TierArguments) -> serve.Application:
     """One language model. Run it under the name `tier_app_name(…)`."""
     tier = _tier(arguments)
     if tier.script is not None:
-        engine = _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).options(**_tier_options(tier))
+        options = _tier_options(tier) | _routing(tier)
+        engine = _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).options(**options)
         return engine.bind(tier.script, is_actor_alive)
     return _vllm(tier)
 
@@ -110,9 +113,10 @@ def _tools(tier: TierSettings) -> dict[str, Any]:
 
 
 def _routing(tier: TierSettings) -> dict[str, Any]:
-    if not tier.routes_by_prefix:
-        return {}
-    return {"request_router_config": RequestRouterConfig(request_router_class=_PREFIX_ROUTER)}
+    router = (
+        _PREFIX_ROUTER if tier.routes_by_prefix else f"{SoundReplicaRouter.__module__}.{SoundReplicaRouter.__name__}"
+    )
+    return {"request_router_config": RequestRouterConfig(request_router_class=router)}
 
 
 def _tier(arguments: TierArguments) -> TierSettings:
@@ -200,7 +204,9 @@ def _rooms(settings: AppSettings, handles: Handles) -> Rooms:
     tiers = []
     for tier in settings.tiers:
         if tier.openai is None:
-            tiers.append(Tier(tier, tier_llm(settings.app_name, tier, _own_actor())))
+            llm = tier_llm(settings.app_name, tier, _own_actor())
+            replicas = known_as(tier_app_name(settings.app_name, tier.name), Replicas(tier.breaker))
+            tiers.append(Tier(tier, llm, replicas=replicas))
         else:
             engine = OpenAIEngine(tier, tier.openai.api_key())
             tiers.append(Tier(tier, RedactedLLM(engine) if tier.openai.redacted else engine, engine.ping))

@@ -9,6 +9,7 @@ since an ingress that is slow, or whose messages do not reach a replica that is 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -27,6 +28,15 @@ _MOST_MISSES = 2  # messages that do not name a generation; one may have been on
 
 class LeaseLapsedError(RuntimeError):
     """Nobody reads this generation any more."""
+
+
+def new_generation(request_id: str) -> str:
+    """A name for one more generation of a request: it may be begun again while the one before it is still ending."""
+    return f"{request_id}.{secrets.token_hex(4)}"
+
+
+def request_of(generation: str) -> str:
+    return generation.rpartition(".")[0]
 
 
 @dataclass(slots=True, eq=False)

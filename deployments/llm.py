@@ -19,6 +19,7 @@ from deployments.answering.errors import (
 )
 from deployments.answering.protocols import TierState
 from deployments.answering.resilience import Breaker, BreakerState
+from deployments.replicas import PROBE, Replicas
 from deployments.settings import TierSettings
 from models.protocols import LLM, ChatMessage, Generated, GenerationRequest
 
@@ -32,9 +33,19 @@ _WARM_UP = (ChatMessage("system", "You are a customer service assistant. " * 8),
 
 
 class Tier:
-    def __init__(self, settings: TierSettings, llm: LLM, look: Callable[[], Awaitable[None]] | None = None) -> None:
-        """look: raises where the engine is not up; without it a short generation shows that."""
+    def __init__(
+        self,
+        settings: TierSettings,
+        llm: LLM,
+        look: Callable[[], Awaitable[None]] | None = None,
+        replicas: Replicas | None = None,
+    ) -> None:
+        """look: raises where the engine is not up; without it a short generation shows that.
+
+        replicas: told how the generations end that were sent to each.
+        """
         self.settings = settings
+        self._replicas = replicas or Replicas(settings.breaker)
         self._look_for_life = look
         self._llm = llm
         self._has_started = False
@@ -65,19 +76,33 @@ class Tier:
             self._breaker.pause(time.monotonic() + (error.retry_after_s or 0))
             raise
         except DependencyError:
-            self._breaker.failed(time.monotonic())
-            self._looks_bad = True
-            self._look_now.set()  # another replica may be well, or none
+            self._failed(request.request_id)
             raise
-        self._last_success = time.monotonic()
-        self._breaker.succeeded(self._last_success)
+        else:
+            self._last_success = time.monotonic()
+            self._breaker.succeeded(self._last_success)
+            self._replicas.succeeded(request.request_id, self._last_success)
+        finally:
+            self._replicas.left(request.request_id)
+
+    def _failed(self, request_id: str) -> None:
+        now_s = time.monotonic()
+        if self._replicas.failed(request_id, now_s):
+            log.warning("replica_failed", tier=self.settings.name, replicas=self._replicas.states(now_s))
+        else:
+            self._breaker.failed(now_s)
+            self._looks_bad = True
+        self._look_now.set()  # another replica may be well, or none
 
     async def watch(self) -> None:
         """Warms the engine up, then keeps looking; runs as long as the application."""
         while True:
             self._look_now.clear()
             await self._look_if_due()
-            pause_s = PROBE_INTERVAL_S if self.state == "ready" else RETRY_INTERVAL_S
+            if self._replicas.is_probe_due(time.monotonic()):
+                await self._is_well(self._probe_a_replica)
+            is_well = self.state == "ready" and self._replicas.are_sound(time.monotonic())
+            pause_s = PROBE_INTERVAL_S if is_well else RETRY_INTERVAL_S
             try:
                 async with asyncio.timeout(pause_s):
                     await self._look_now.wait()
@@ -91,7 +116,7 @@ class Tier:
                 return
             case "half_open":
                 if self._breaker.may_probe(time.monotonic()):
-                    self._breaker.probed(time.monotonic(), await self._is_well())
+                    self._breaker.probed(time.monotonic(), await self._is_well(self._look))
             case "closed":
                 is_idle = time.monotonic() - self._last_success > PROBE_INTERVAL_S
                 if not (self._has_started and self.state == "down") and (is_idle or self._looks_bad):
@@ -99,7 +124,7 @@ class Tier:
 
     async def _look_at_it(self) -> None:
         self._looks_bad = False
-        if await self._is_well():
+        if await self._is_well(self._look):
             if not self._has_started:
                 log.info("tier_ready", tier=self.settings.name, model=self.settings.model_id)
             self._has_started = True
@@ -107,11 +132,11 @@ class Tier:
         elif self._has_started:
             self._breaker.trip(time.monotonic())
 
-    async def _is_well(self) -> bool:
+    async def _is_well(self, look: Callable[[], Awaitable[None]]) -> bool:
         limit_s = self.settings.first_token_timeout_s if self._has_started else WARM_UP_TIMEOUT_S
         try:
             async with asyncio.timeout(limit_s):
-                await (self._look_for_life or self._generate_a_little)()
+                await look()
         except EngineBusyError as error:
             self._breaker.pause(time.monotonic() + (error.retry_after_s or 0))
         except (RaydeskError, TimeoutError) as error:
@@ -120,11 +145,26 @@ class Tier:
             return False
         return True
 
-    async def _generate_a_little(self) -> None:
+    async def _look(self) -> None:
+        if self._look_for_life is not None:
+            await self._look_for_life()
+        else:
+            await self._generate_a_little("look-")
+
+    async def _probe_a_replica(self) -> None:
+        await self._generate_a_little(PROBE)
+
+    async def _generate_a_little(self, prefix: str) -> None:
         messages, tokens = ((ChatMessage("user", "Hi"),), 1) if self._has_started else (_WARM_UP, 8)
-        request = GenerationRequest(messages, max_output_tokens=tokens, request_id=f"probe-{time.monotonic_ns()}")
-        async for _ in self._limited(request, WARM_UP_TIMEOUT_S, WARM_UP_TIMEOUT_S):
-            pass
+        request_id, has_answered = f"{prefix}{time.monotonic_ns()}", False
+        request = GenerationRequest(messages, max_output_tokens=tokens, request_id=request_id)
+        try:
+            async for _ in self._limited(request, WARM_UP_TIMEOUT_S, WARM_UP_TIMEOUT_S):
+                pass
+            has_answered = True
+        finally:
+            tell = self._replicas.succeeded if has_answered else self._replicas.failed
+            tell(request_id, time.monotonic())
 
     async def _limited(
         self, request: GenerationRequest, first_s: float, next_s: float

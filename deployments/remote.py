@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
@@ -37,7 +36,7 @@ from deployments.answering.types import (
     Understanding,
 )
 from deployments.engine_wire import EngineRequest, wire_messages
-from deployments.lease import Renewals
+from deployments.lease import Renewals, new_generation
 from deployments.retriever import Candidates
 from models.protocols import Generated, GenerationEnd, GenerationRequest, TextDelta, ToolCallDelta, Vectors
 
@@ -215,7 +214,7 @@ class RemoteLLM:
         self._renewals = Renewals(self._renew)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
-        generation = secrets.token_hex(8)
+        generation = new_generation(request.request_id)
         if self._holder:
             self._renewals.add(generation)
         response = self._handle.generate.remote(_body(request), self._holder, generation)

@@ -77,18 +77,17 @@ class Desk:
     def passes(self, suite: Path) -> None:
         """Runs a file of tests in a process that joins this desk's Ray, and calls its rooms as the ingress does.
 
-        In a process of its own: Ray reads where and how to join when it is imported. All in one event loop: so
-        optimised, a handle lives in the loop of its first call.
+        In a process of its own: Ray reads where and how to join when it is imported. Its handles have a loop of their
+        own, as pytest's stands still between tests, and a handle whose loop does so is never told of replicas again.
         """
         address = self.running.ray_address
         assert address is not None
-        loop_scopes = [f"-oasyncio_default_{what}_loop_scope=session" for what in ("test", "fixture")]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", *loop_scopes, str(suite)],
+            [sys.executable, "-m", "pytest", "-q", str(suite)],
             cwd=ROOT,
             env=self.environment
             | ray_client_environment(Instance(self.state), address)
-            | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"},
+            | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1"},
             capture_output=True,
             text=True,
             timeout=SUITE_TIMEOUT_S,

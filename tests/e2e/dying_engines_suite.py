@@ -162,6 +162,20 @@ async def test_where_no_engine_is_left_every_turn_ends_in_its_time(desk: Desk) -
     assert max(said.took_s for said in answers) < 3.5 + SLACK_S
 
 
+async def test_of_two_replicas_the_one_that_hangs_is_left_alone_and_the_other_writes(desk: Desk) -> None:
+    stuck = replicas(desk, "small")[0]
+    stuck.signal(signal.SIGSTOP)
+    try:
+        answers = await asyncio.gather(*(ask(desk) for _ in range(16)))  # by which every ingress learns of it
+        assert all(said.text and said.has_ended and not said.error for said in answers)
+        later = [await ask(desk) for _ in range(6)]
+        assert {said.path for said in later} == {"small"}
+        states = [tier["state"] for _ in range(6) for tier in desk.readiness()["tiers"] if tier["name"] == "small"]
+        assert set(states) == {"ready"}
+    finally:
+        stuck.signal(signal.SIGCONT)
+
+
 async def test_an_engine_that_hangs_is_left_alone_until_a_probe_succeeds(desk: Desk) -> None:
     send(desk, signal.SIGSTOP, "small")
     try:
