@@ -82,8 +82,9 @@ class Desk:
         """
         address = self.running.ray_address
         assert address is not None
+        loop_scopes = [f"-oasyncio_default_{what}_loop_scope=session" for what in ("test", "fixture")]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", str(suite)],
+            [sys.executable, "-m", "pytest", "-q", *loop_scopes, str(suite)],
             cwd=ROOT,
             env=self.environment
             | ray_client_environment(Instance(self.state), address)
