@@ -149,7 +149,7 @@ class Tier:
         if self._look_for_life is not None:
             await self._look_for_life()
         else:
-            await self._generate_a_little("look-")
+            await self._generate_a_little("probe-")
 
     async def _probe_a_replica(self) -> None:
         await self._generate_a_little(PROBE)

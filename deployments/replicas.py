@@ -11,7 +11,7 @@ from deployments.answering.resilience import Breaker
 from deployments.settings import BreakerSettings
 
 FAILURES_IN_A_ROW = 2  # fewer than a tier's: another replica takes its place, so doubt costs little
-PROBE = "probe-"  # what the ids of requests begin with that look how an engine is
+PROBE = "probe-replica-"  # what the ids of requests begin with that look how one replica is
 
 
 class Replicas:
