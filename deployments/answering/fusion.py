@@ -12,7 +12,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from statistics import fmean, pstdev
+from math import sqrt
+from statistics import fmean
 
 from deployments.answering.types import RetrievedChunk
 from ingestion.chunk import Chunk, Found
@@ -25,6 +26,7 @@ POOL = 50  # chunks that each search gives to the fusion
 LEXICAL_WEIGHT = 80.0
 # What the best chunk holds by chance alone: the name of a product in a question of another language than the knowledge.
 CHANCE_SHARE = 0.03
+_ALIKE = 1e-9  # of standard deviations: what sums of equal floats leave
 
 _WORDS = re.compile(rf"[{CJK}]|[^\W_{CJK}]+(?:[.,'][^\W_{CJK}]+)*|[%‰$€£¥<>≤≥]")
 # Words that may come and go without a change of meaning. No number and no denial is among them.
@@ -52,9 +54,10 @@ def fuse(dense: Sequence[Found], lexical: Sequence[Found], top_k: int) -> list[R
 
 def _standardised(values: dict[str, float]) -> dict[str, float]:
     """In standard deviations from their mean; zero where all are alike."""
-    deviation = pstdev(values.values()) if values else 0.0
     mean = fmean(values.values()) if values else 0.0
-    return {key: (value - mean) / deviation if deviation else 0.0 for key, value in values.items()}
+    # Not `statistics.pstdev`, which reckons in fractions: a fifth of a search.
+    deviation = sqrt(fmean((value - mean) ** 2 for value in values.values())) if values else 0.0
+    return {key: (value - mean) / deviation if deviation > _ALIKE else 0.0 for key, value in values.items()}
 
 
 def _distinct(ranked: Iterable[RetrievedChunk], top_k: int) -> list[RetrievedChunk]:
