@@ -33,8 +33,8 @@ from deployments.remote import (
     RemoteScript,
     RemoteTurnLog,
 )
-from deployments.replica_router import SoundReplicaRouter, known_as
-from deployments.replicas import Replicas
+from deployments.replica_router import SoundReplicaRouter
+from deployments.replicas import Replicas, known_as
 from deployments.retriever import Retriever
 from deployments.scripted_engine import ScriptedEngine
 from deployments.semantic_cache import SemanticCache

@@ -1,7 +1,7 @@
 """Serve's choice among the replicas of a tier, without those that are stuck (`deployments/replicas.py`).
 
-Serve makes a router in each process that holds a handle of the tier, and what it learns stays there, as with the tiers'
-own breakers. Who reads the answers finds what it knows, and tells how they ended, under the application's name.
+Serve makes a router in each process that holds a handle of the tier, from a copy of this module: whatever has to be the
+same for others in the process is not here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,9 @@ from typing import Any
 from ray.serve.request_router import FIFOMixin, MultiplexMixin, PendingRequest, RequestRouter, RunningReplica
 
 from deployments.lease import request_of
-from deployments.replicas import Replicas
+from deployments.replicas import replicas_of
 
-_OF_APP: dict[str, Replicas] = {}
 _METHOD = "generate"
-
-
-def known_as(app_name: str, replicas: Replicas) -> Replicas:
-    """From now on the routers of that application's handles in this process choose by `replicas`."""
-    return _OF_APP.setdefault(app_name, replicas)
 
 
 class SoundReplicaRouter(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ignore[misc]  # ray ships no types for it
@@ -31,9 +25,8 @@ class SoundReplicaRouter(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ign
         self, candidate_replicas: list[RunningReplica], pending_request: PendingRequest | None = None
     ) -> list[list[RunningReplica]]:
         if pending_request is not None:
-            pending_request.routing_context.should_backoff = (
-                True  # where both are full; Serve's own routers set it, too
-            )
+            # Where both are full; Serve's own routers do so, too.
+            pending_request.routing_context.should_backoff = True
         by_name = {_name(replica): replica for replica in candidate_replicas}
         names = self._to_choose_from(by_name, _asker(pending_request))
         return [[by_name[name] for name in random.sample(names, min(2, len(names)))]]
@@ -42,7 +35,7 @@ class SoundReplicaRouter(FIFOMixin, MultiplexMixin, RequestRouter):  # type: ign
         return _Noted(replica_info, self.app_name)
 
     def _to_choose_from(self, names: dict[str, RunningReplica], asker: str) -> list[str]:
-        known = _OF_APP.get(self.app_name)
+        known = replicas_of(self.app_name)
         return list(names if known is None else known.to_choose_from(names, asker, time.monotonic()))
 
 
@@ -54,7 +47,7 @@ class _Noted(RunningReplica):  # type: ignore[misc]
         self._app_name = app_name
 
     def try_send_request(self, pr: PendingRequest, with_rejection: bool) -> Any:
-        known, asker = _OF_APP.get(self._app_name), _asker(pr)
+        known, asker = replicas_of(self._app_name), _asker(pr)
         if known is not None and asker:
             known.sent(asker, _name(self))
         return super().try_send_request(pr, with_rejection)

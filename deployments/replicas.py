@@ -76,3 +76,15 @@ class Replicas:
         else:
             breaker.failed(now_s)
         return replica
+
+
+_OF_APP: dict[str, Replicas] = {}  # what the routers of an application's handles in this process choose by
+
+
+def known_as(app_name: str, replicas: Replicas) -> Replicas:
+    """Those of the application that are known here already, or these from now on."""
+    return _OF_APP.setdefault(app_name, replicas)
+
+
+def replicas_of(app_name: str) -> Replicas | None:
+    return _OF_APP.get(app_name)
