@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import Field
 from ray import serve
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import BackpressureConfig, RequestRouterConfig
 from ray.serve.handle import DeploymentHandle
 from starlette.applications import Starlette
 
 from deployments.actors import is_actor_alive
+from deployments.answering.errors import OverloadedError
 from deployments.ingress import IngressApp, Rooms
 from deployments.intent_classifier import IntentClassifier
 from deployments.llm import Tier
@@ -299,6 +300,7 @@ def _deployment_options(replicas: ReplicaSettings) -> dict[str, Any]:
         **({"autoscaling_config": by_load} if most > least else {"num_replicas": least}),
         "max_ongoing_requests": replicas.max_ongoing_requests,
         "max_queued_requests": replicas.max_queued_requests,
+        "backpressure_config": BackpressureConfig(retry_after_s=OverloadedError.retry_after_s),
         "health_check_period_s": replicas.health_check_period_s,
         "health_check_timeout_s": replicas.health_check_timeout_s,
         "graceful_shutdown_timeout_s": replicas.graceful_shutdown_timeout_s,

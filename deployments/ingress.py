@@ -134,7 +134,7 @@ class IngressApp:
         self._states: dict[str, RoomState] = dict.fromkeys({**rooms.start, **rooms.look}, "starting")
         self._started = {name: asyncio.Event() for name in rooms.start}
         self._is_settled = False
-        self._admission = Admission(settings)
+        self._admission = Admission(settings, waiting=self._turns.waiting)
         self.asgi: Starlette = build_http_app(
             settings,
             self._turns,

@@ -137,11 +137,19 @@ class HttpSettings(Branch):
         gt=0,
         description="How late the event loop of a replica may be, seconds; while it is later, questions are refused.",
     )
+    target_wait_s: float = Field(
+        0.4,
+        gt=0,
+        description="How long turns may wait for parts of the desk, language models apart, seconds: more of them than "
+        "get done in that time are refused.",
+    )
     heartbeat_s: float = Field(5.0, gt=0, description="Pause between keep-alive comments on an idle stream, seconds.")
     send_timeout_s: float = Field(10.0, gt=0, description="A reader that takes no bytes for this long is cut, seconds.")
     socket: SocketSettings = Field(SocketSettings(), description="WebSockets.")
     replicas: ReplicaSettings = Field(
-        ReplicaSettings(num_cpus=0.5, surge=True, max_ongoing_requests=1024), description="Replicas of the ingress."
+        ReplicaSettings(num_cpus=0.5, surge=True, max_ongoing_requests=4096),
+        description="Replicas of the ingress. Its max_ongoing_requests counts WebSockets, too; what is over it waits "
+        "unseen, so that it should be more than there will be.",
     )
 
 

@@ -198,6 +198,7 @@ class Turn:
         parts = (self._state, pipeline.models, self._stored, pipeline.rules)
         self._writer = Writer(*parts) if request.tool_use is None else ToolWriter(*parts, request.tool_use)
         self._conversation = Conversation(pipeline.sessions, request)
+        self._maker: Turn | None = None  # of an answer that is shared
         record.knowledge_version = version
         if request.tool_use is not None:
             self.keep_private("tools")
@@ -217,6 +218,11 @@ class Turn:
         return answer
 
     @property
+    def waits(self) -> bool:
+        """As of `TurnState`; of who shares an answer, while its maker does, too."""
+        return self._state.waits and (self._maker is None or self._maker._state.waits)
+
+    @property
     def spans(self) -> TurnSpans:
         return self._state.spans
 
@@ -233,11 +239,13 @@ class Turn:
     async def events(self) -> AsyncGenerator[AnswerEvent, None]:
         self._state.name_in_log()
         if self._state.request.tool_use is not None:
+            self._state.waits = True
             async with aclosing(self._with_tools()) as answer:
                 async for event in answer:
                     yield event
             return
         await self._join_conversation()
+        self._state.waits = True
         try:
             async with aclosing(self._walk_in_time()) as walk:
                 async for event in walk:
@@ -362,6 +370,7 @@ class Turn:
         for is_last in (False, True):
             flight, begins = self._p.flights.join(key, self._twin, lambda maker: maker._from_knowledge(understanding))
             flight.maker._state.askers.update(self._state.askers)
+            self._maker = flight.maker
             has_begun = False
             try:
                 async with aclosing(flight.board()) as events:
@@ -379,7 +388,7 @@ class Turn:
         record = replace(state.record, citations=[], evidence_ids=[], degraded=[*state.record.degraded], step_ms={})
         twin = Turn(self._p, state.request, record, record.knowledge_version)
         twin._state.query, twin._state.scope, twin._state.private = state.query, state.scope, state.private
-        twin._state.spans = state.spans
+        twin._state.spans, twin._state.waits = state.spans, state.waits
         twin._stored.stale = self._stored.stale
         twin._writer.wanted_tier = self._writer.wanted_tier
         return twin

@@ -61,6 +61,7 @@ class TurnState:
             language=self.query.language,
             policy_version=policy_version,
         )
+        self.waits = False  # for a part of ours: not for a model, nor for the message before it in its conversation
         self.private = ""  # why this turn's answer is one customer's alone
         self.now_s = now_s
         self.spans = TurnSpans()
@@ -86,6 +87,7 @@ class TurnState:
         """age_s, tier: of a stored answer."""
         request, record = self.request, self.record
         record.path, record.route_reason = path, reason
+        self.waits = False
         return Meta(
             turn_id=request.turn_id,
             request_id=request.request_id,

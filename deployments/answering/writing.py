@@ -159,6 +159,7 @@ class Writer:
 
         A caller who names a model is given that model's own words.
         """
+        self._state.waits = False  # but for a model
         interval_s = self._state.settings.answers.chunk_interval_ms / 1000
         async with self._models.loads.at_work(writing.tier.settings.name), aclosing(writing.items()) as items:
             first = await anext(items)  # only now it is known which tier writes

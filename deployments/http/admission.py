@@ -1,9 +1,11 @@
 """Who is let in when more ask than can be answered in time: early, before a body is parsed, and cheaply.
 
-What tells is how late this process's event loop is: whatever a turn waits for here (its own steps, the encoder's
-thread, a busy machine) makes the loop late, and each turn needs several of its rounds. While it is later than
-`target_lag_s`, a growing share of the questions is refused: those that begin a conversation first, those of running
-conversations only once all of the others are. Where few are at work nobody is refused.
+Two things tell. How late this process's event loop is, of which each turn needs several rounds: while it is later than
+`target_lag_s`, a growing share of the questions is refused. And how many turns wait for a part of ours (the encoder's
+thread, a search) while the loop itself is in time: not more than get done within `target_wait_s`. A language model is
+no such part: it is slow by nature, and has a queue and a breaker of its own. Either way those that begin a
+conversation are refused first, those of running conversations only once all of the others are. Where few are at work,
+or wait, nobody is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ log = structlog.get_logger(__name__)
 TICK_S = 0.05  # pause between looks at the loop
 _GAIN_PER_S = 1.0  # share by which refusals grow in a second in which the loop is twice as late as it may be
 _MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause of the process sheds next to nobody
-_FEW = 16  # questions at work: with fewer it is the machine that is slow, and refusing would help nobody
+_FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
+_MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
 _MOST_RETRY_S = 60
 # What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
 _SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
@@ -49,6 +52,41 @@ class Shedding:
         return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
 
 
+class Queue:
+    """How many turns may wait for parts of ours, and what share of the questions to refuse. Pure.
+
+    By Little's law: who comes waits as long as it takes to get those done that wait already. That tells at once what
+    their waits will tell only once they are over.
+    """
+
+    def __init__(self, target_wait_s: float) -> None:
+        self._target_s = target_wait_s
+        self._waiting = 0
+        self._gone = 0
+        self._got_on = self._busy_s = 0.0  # turns, and in what time; the further back, the less they count
+
+    def observe(self, waiting: int, come: int, elapsed_s: float) -> None:
+        """waiting: turns that do now. come: all that ever came. elapsed_s: since the last look."""
+        gone = come - waiting
+        if self._waiting >= _FEW:  # with fewer it shows how many come, not how many can be done
+            kept = math.exp(-elapsed_s / _MEMORY_S)
+            self._got_on = kept * self._got_on + gone - self._gone
+            self._busy_s = kept * self._busy_s + elapsed_s
+        self._waiting, self._gone = waiting, gone
+
+    @property
+    def limit(self) -> float:
+        """Turns that may wait; of new conversations half as many."""
+        if self._busy_s < _LEAST_SEEN_S:
+            return math.inf
+        return max(2 * _FEW, self._target_s * self._got_on / self._busy_s)
+
+    def refusal_probability(self, is_running: bool) -> float:
+        """is_running: of a conversation that has begun."""
+        full = self._waiting / self.limit
+        return min(1.0, max(0.0, full - 1 if is_running else 2 * full - 1))
+
+
 class AtWork:
     """Around each question that was let in."""
 
@@ -63,8 +101,15 @@ class AtWork:
 
 
 class Admission:
-    def __init__(self, settings: AppSettings, random_share: Callable[[], float] | None = None) -> None:
-        """random_share: gives 0-1, evenly distributed."""
+    def __init__(
+        self,
+        settings: AppSettings,
+        random_share: Callable[[], float] | None = None,
+        waiting: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`."""
+        self._waiting = waiting
+        self._queue = Queue(settings.http.target_wait_s)
         self._shedding = Shedding(settings.http.target_lag_s)
         self.at_work = AtWork()
         self._random_share = random_share or random.Random().random  # noqa: S311 - it only spreads refusals
@@ -76,29 +121,33 @@ class Admission:
 
     @property
     def is_shedding(self) -> bool:
-        return self._shedding.share > 0 and self.at_work.count >= _FEW
+        return self._share(is_running=False) > 0 and self.at_work.count >= _FEW
 
     def check(self, principal: Principal, is_running: bool) -> None:
         """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask."""
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
-        if self.is_shedding and self._random_share() < self._shedding.refusal_probability(is_running):
+        if self.is_shedding and self._random_share() < (share := self._share(is_running)):
             # Spread out, or all who were refused would be back in the same second.
-            raise _with_pause(OverloadedError(), 1 + 8 * self._shedding.share + 3 * self._random_share())
+            raise _with_pause(OverloadedError(), 1 + 4 * share + 4 * self._random_share())
 
     async def watch(self) -> None:
-        """Looks at the loop for as long as the application runs."""
+        """Looks at the loop and at who waits, for as long as the application runs."""
         loop = asyncio.get_running_loop()
         looked_s, was_shedding = loop.time(), False
         while True:
             await asyncio.sleep(TICK_S)
             now_s = loop.time()
             self._shedding.observe(now_s - looked_s - TICK_S, now_s - looked_s)
+            self._queue.observe(*self._waiting(), now_s - looked_s)
             looked_s = now_s
-            if (self._shedding.share > 0.5) != was_shedding:  # a little comes and goes with every burst
+            if (self._share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
+
+    def _share(self, is_running: bool) -> float:
+        return max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
 
 
 def is_of_a_running_conversation(body: bytes) -> bool:

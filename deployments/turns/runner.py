@@ -68,6 +68,8 @@ class TurnRunner:
         self._limits = limits or TurnSettings()
         self._live: dict[str, LiveTurn] = {}  # by id: those that run, and those that ended moments ago
         self._tasks: set[asyncio.Task[None]] = set()  # turns that run
+        self._unheard: dict[str, Turn] = {}  # those of them that have said nothing yet, by id
+        self._begun_ever = 0
         self._background = Background()
 
     def status(self) -> AppStatus:
@@ -76,6 +78,10 @@ class TurnRunner:
     @property
     def running(self) -> int:
         return len(self._tasks)
+
+    def waiting(self) -> tuple[int, int]:
+        """(turns that wait for a part of ours now, all that ever began and did not end at once)."""
+        return sum(turn.waits for turn in self._unheard.values()), self._begun_ever
 
     async def start(self) -> None:
         if self._log is not None:
@@ -134,6 +140,8 @@ class TurnRunner:
             self._run(turn, live, record), name=f"turn {request.turn_id}", context=contextvars.Context()
         )
         self._tasks.add(live.task)
+        self._unheard[request.turn_id] = turn
+        self._begun_ever += 1
         live.task.add_done_callback(self._tasks.discard)
         return live
 
@@ -191,10 +199,13 @@ class TurnRunner:
         except Exception as error:  # the last catcher of a turn: every fault becomes a well-formed event and a row
             self._say(live, self._failure(error, live.request, record))
         finally:
+            self._unheard.pop(live.request.turn_id, None)
             self._end(turn, record)
             asyncio.get_running_loop().call_later(self._limits.grace_s, self._live.pop, live.request.turn_id, None)
 
     def _say(self, live: LiveTurn, event: AnswerEvent) -> None:
+        if not live.events:
+            self._unheard.pop(live.request.turn_id, None)
         live.say(event)
         request = live.request
         if request.can_return or request.repeatable is not None:

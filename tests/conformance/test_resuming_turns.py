@@ -70,7 +70,9 @@ class Replica:
                 "intents": shop.settings.intents.model_copy(
                     update={"rules": str(folder / "rules.yaml"), "head": str(folder / "head")}
                 ),
-                "http": shop.settings.http.model_copy(update={"target_lag_s": 1000.0}),  # the machine may be busy
+                "http": shop.settings.http.model_copy(  # the machine may be busy
+                    update={"target_lag_s": 1000.0, "target_wait_s": 1000.0}
+                ),
                 "sessions": shop.settings.sessions.model_copy(update={"timeout_s": 10, "lease_s": 30}),
                 "turns": shop.settings.turns.model_validate({"timeout_s": 10, "grace_s": grace_s, "lease_s": 1}),
                 "turn_log": shop.settings.turn_log.model_copy(update={"flush_interval_s": 0.05}),

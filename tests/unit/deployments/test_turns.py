@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +7,12 @@ import pytest
 
 from deployments.answering.errors import OverloadedError, UnknownCollectionError
 from deployments.answering.protocols import AppStatus, ReadyEvents
-from deployments.answering.types import Cited, Delta, Done, Failed, Meta
+from deployments.answering.types import Cited, Delta, Done, Failed, Meta, Understanding
 from deployments.fakes import InMemoryTurnLog
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
 from models.fakes import ScriptedLLM
+from models.protocols import Generated, GenerationEnd, GenerationRequest, TextDelta
 from tests.unit.deployments.conftest import Shop
 
 pytestmark = pytest.mark.unit
@@ -148,3 +149,42 @@ async def test_who_leaves_during_the_look_up_is_recorded_as_gone(tmp_path: Path)
     await asyncio.gather(asking, return_exceptions=True)
     await turn_recorder.stop()
     assert [row["outcome"] for row in await shop.turn_log.recent("demo", 2)] == ["disconnected"]
+
+
+async def test_it_is_known_how_many_turns_wait_for_parts_of_ours_and_models_are_none(tmp_path: Path) -> None:
+    shop = await Shop(tmp_path, llm=ScriptedLLM("warm", ttft_s=0)).ready()
+    understands, writes = asyncio.Event(), asyncio.Event()
+    understand = shop.pipeline.classifier.understand
+
+    class Slow:
+        async def understand(self, text: str) -> Understanding:
+            await understands.wait()
+            return await understand(text)
+
+    async def generate(request: GenerationRequest) -> AsyncIterator[Generated]:
+        await writes.wait()
+        yield TextDelta("Standard delivery costs 4.95 euros.")
+        yield GenerationEnd("stop", 1, 1)
+
+    shop.pipeline.classifier = Slow()
+    shop.llm.generate = generate
+    turn_recorder = recorder(shop)
+    turns = runner(shop, turn_recorder)
+
+    async def ask(number: int, question: str) -> None:
+        async with turns.open(shop.request(question, turn_id=f"t{number}")) as events:
+            assert [event async for event in events]
+
+    asked = [GENERATED, GENERATED, f"{GENERATED} by express"]  # two that share an answer, and another one
+    asking = [asyncio.create_task(ask(number, question)) for number, question in enumerate(asked)]
+    async with asyncio.timeout(5):
+        while turns.waiting() != (3, 3):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.001)
+        understands.set()
+        while turns.waiting() != (0, 3):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+    assert turns.running == 3  # they wait for the model
+    writes.set()
+    await asyncio.gather(*asking)
+    await turns.stop()
+    await turn_recorder.stop()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import itertools
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from deployments.http.admission import Admission, Shedding
+from deployments.answering.errors import OverloadedError
+from deployments.answering.types import Principal
+from deployments.http.admission import Admission, Queue, Shedding
 from deployments.http.app import build_http_app
 from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
 
@@ -46,6 +50,54 @@ def test_one_long_pause_of_the_process_refuses_next_to_nobody() -> None:
     for _ in range(10):
         made.observe(0.0, TICK_S)
     assert made.share == 0
+
+
+def queue(waiting: int, per_s: float, seconds: float = 5) -> Queue:
+    """After so long in which so many waited, and so many got on in a second."""
+    made = Queue(target_wait_s=0.5)
+    for tick in range(1, round(seconds / TICK_S) + 1):
+        made.observe(waiting, waiting + round(tick * TICK_S * per_s), TICK_S)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("waiting", "new", "running"), [(50, 0, 0), (75, 0.5, 0), (100, 1, 0), (150, 1, 0.5), (200, 1, 1), (999, 1, 1)]
+)
+def test_no_more_may_wait_than_get_on_in_time(waiting: int, new: float, running: float) -> None:
+    made = queue(waiting, per_s=200)
+    found = (made.refusal_probability(False), made.refusal_probability(True))
+    assert found == pytest.approx((new, running), abs=0.05)
+
+
+def test_few_may_always_wait() -> None:
+    for waiting in range(17):
+        assert queue(waiting, per_s=1).refusal_probability(False) == 0
+    assert queue(32, per_s=1).refusal_probability(True) == 0
+
+
+def test_what_got_on_while_few_waited_tells_nothing() -> None:
+    made = queue(2, per_s=3)
+    made.observe(100, 115, TICK_S)  # all of a sudden
+    made.observe(95, 115, TICK_S)
+    assert made.refusal_probability(False) == 0
+    for got_on in range(1, 10):
+        made.observe(95 - 5 * got_on, 115, TICK_S)
+    assert made.limit == pytest.approx(50, abs=1)  # 5 a tick
+
+
+async def test_who_waits_is_looked_at_all_the_time() -> None:
+    come = itertools.count(1000, 5)
+    admission = Admission(settings(http={"target_lag_s": 1000}), lambda: 0.6, lambda: (40, next(come)))
+    admission.at_work.count = 40
+    watching = asyncio.create_task(admission.watch())
+    async with asyncio.timeout(30):
+        while not admission._share(is_running=False) > 0.6:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    watching.cancel()
+    principal = Principal("demo", frozenset(), "loopback")
+    with pytest.raises(OverloadedError):
+        admission.check(principal, is_running=False)
+    admission.check(principal, is_running=True)
 
 
 def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: int = 16) -> TestClient:
