@@ -19,6 +19,7 @@ import asyncio
 import json
 import random
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ _TIMEOUT_S = 30.0
 _PEAK_CONNECTIONS = 32
 _PAUSE_AFTER_REFUSAL_S = 0.1  # a refusal takes no time: without a pause the loop would do nothing but collect them
 _OPENING_AT_ONCE = 25  # connections that are opened together: it is the holding that is measured
+_STEP_S = 0.005  # of the open loop
 _MOST_IN_FLIGHT = 4000  # of the open loop; beyond, the client is what is overloaded, and says so
 
 
@@ -60,7 +62,7 @@ class Overload:
     refused_wait_ms: Percentiles | None
     refused: int
     refused_without_pause: int  # no `Retry-After` of 1 to 60 whole seconds
-    failed: int  # neither answered nor refused
+    failed: dict[str, int]  # neither answered nor refused, by their status; 0: the connection broke, or 30 s were over
     new_answered_share: float | None
     running_answered_share: float | None
 
@@ -76,7 +78,7 @@ def overload_of(asks: Sequence[Ask], window_s: float, peak_per_s: float) -> Over
         refused_wait_ms=percentiles([ask.wait_ms for ask in refused]),
         refused=len(refused),
         refused_without_pause=sum(not _is_pause(ask.retry_after) for ask in refused),
-        failed=len(asks) - len(answered) - len(refused),
+        failed=dict(Counter(str(ask.status) for ask in asks if ask.status not in (200, 429, 503))),
         new_answered_share=_answered_share([ask for ask in asks if not ask.is_running]),
         running_answered_share=_answered_share([ask for ask in asks if ask.is_running]),
     )
@@ -222,8 +224,12 @@ async def peak(url: str, seconds: float) -> float:
     return answered / seconds
 
 
-async def overload(url: str, per_s: float, seconds: float, running_share: float) -> list[Ask]:
-    """Asks `per_s` times a second, whatever comes back; waits for what was asked within the window."""
+async def overload(url: str, per_s: float, seconds: float, running_share: float) -> tuple[list[Ask], list[float]]:
+    """Asks `per_s` times a second, whatever comes back; waits for what was asked within the window.
+
+    Also how late this program itself was, ms: where that is much, what it says of waits is of itself.
+    """
+    late_ms: list[float] = []
     asks: list[asyncio.Task[Ask]] = []
     in_flight = 0
     began, asked = time.perf_counter(), 0
@@ -240,8 +246,9 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
                 task.add_done_callback(landed)
                 asks.append(task)
                 in_flight, asked = in_flight + 1, asked + 1
-            await asyncio.sleep(0.005)
-        return list(await asyncio.gather(*asks))
+            await asyncio.sleep(_STEP_S)
+            late_ms.append(1000 * (time.perf_counter() - began - now - _STEP_S))
+        return list(await asyncio.gather(*asks)), late_ms
 
 
 def _session(limit: int) -> aiohttp.ClientSession:
@@ -298,7 +305,10 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         result["held"][kind] = {"asks": len(asks), "not_answered": lost, "ttft_ms": waits and asdict(waits)}
     result["peak_per_s"] = await peak(options.url, options.peak_s)
     cpu_s, began = time.process_time(), time.perf_counter()
-    asks = await overload(options.url, options.factor * result["peak_per_s"], options.overload_s, options.running_share)
+    per_s = options.factor * result["peak_per_s"]
+    asks, late_ms = await overload(options.url, per_s, options.overload_s, options.running_share)
+    late = percentiles(late_ms)
+    result["client_late_ms"] = late and asdict(late)
     result["client_cpu_share"] = (time.process_time() - cpu_s) / (time.perf_counter() - began)
     result["overload"] = asdict(overload_of(asks, options.overload_s, result["peak_per_s"]))
     return result
@@ -309,6 +319,7 @@ def print_table(result: dict[str, Any]) -> None:
     rows = {f"{kind}, first text, ms": one["ttft_ms"] for kind, one in result["held"].items()}
     over = result["overload"]
     rows |= {"overload, answered, ms": over["answered_wait_ms"], "overload, refused, ms": over["refused_wait_ms"]}
+    rows["this program late, ms"] = result["client_late_ms"]
     for name, values in rows.items():
         shown = [f"{values[key]:9.1f}" for key in ("p50", "p95", "p99")] if values else ["        -"] * 3
         print(f"{name:34}{''.join(shown)}")
@@ -318,9 +329,8 @@ def print_table(result: dict[str, Any]) -> None:
     goodput = over["goodput_of_peak"]
     print(f"{'overload':34}{over['asked_per_s']:9.1f} asked/s, {over['answered_per_s']:.1f} answered/s")
     print(f"{'goodput':34}{'-' if goodput is None else f'{goodput:9.2f}'} of the peak")
-    print(
-        f"{'refused':34}{over['refused']:9d}, {over['refused_without_pause']} without a pause; {over['failed']} failed"
-    )
+    print(f"{'refused':34}{over['refused']:9d}, {over['refused_without_pause']} without a pause")
+    print(f"{'failed, by status':34}{over['failed'] or '     none'}")
     for kind in ("running", "new"):
         share = over[f"{kind}_answered_share"]
         print(f"{kind + ' conversations answered':34}{'        -' if share is None else f'{share:9.1%}'}")

@@ -22,7 +22,7 @@ def test_outcomes_are_told_apart() -> None:
     assert (seen.asked_per_s, seen.answered_per_s, seen.goodput_of_peak) == (3.0, 1.0, 0.5)
     assert seen.answered_wait_ms is not None
     assert (seen.answered_wait_ms.p50, seen.answered_wait_ms.p99) == (10.0, 30.0)
-    assert (seen.refused, seen.refused_without_pause, seen.failed) == (3, 2, 1)
+    assert (seen.refused, seen.refused_without_pause, seen.failed) == (3, 2, {"0": 1})
     assert (seen.new_answered_share, seen.running_answered_share) == (0.25, 0.5)
 
 
