@@ -7,13 +7,14 @@ what the customer wrote or was answered.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from opentelemetry import trace
 
 from deployments.answering.types import TurnRecord
 
 _TRACER = "raydesk"
+_NOT_RECORDED = nullcontext()
 
 
 class TurnSpans:
@@ -25,12 +26,12 @@ class TurnSpans:
             self._span = trace.get_tracer(_TRACER).start_span("turn")
             self._context = trace.set_span_in_context(self._span)
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> AbstractContextManager[None]:
         """What is called within it is below it, in other processes, too: Serve takes the context along."""
-        if self._span is None:
-            yield
-            return
+        return _NOT_RECORDED if self._span is None else self._recorded(name)
+
+    @contextmanager
+    def _recorded(self, name: str) -> Iterator[None]:
         with trace.get_tracer(_TRACER).start_as_current_span(
             name, context=self._context, record_exception=False, set_status_on_exception=True
         ) as span:

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 STATIC_PREFIX = "/static/"
 # With these a client could switch off Ray Serve's time limit and its handling of disconnects.
-STRIPPED_HEADERS = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
+STRIPPED_HEADERS = frozenset({b"x-request-timeout-seconds", b"x-request-disconnect-disabled"})
 SECURITY_HEADERS: dict[str, str] = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -174,10 +174,8 @@ class Door:
             await self._app(scope, receive, send)
             return
         headers = IndexedHeaders(scope["headers"])
-        if any(name in headers for name in STRIPPED_HEADERS):
-            scope["headers"] = [
-                item for item in scope["headers"] if item[0].decode("latin-1").lower() not in STRIPPED_HEADERS
-            ]
+        if headers.has_any_of(STRIPPED_HEADERS):
+            scope["headers"] = [item for item in scope["headers"] if item[0].lower() not in STRIPPED_HEADERS]
             headers = IndexedHeaders(scope["headers"])
         scope["state"]["headers"] = headers
         if headers.size > self._limits.max_header_bytes or len(scope["headers"]) > self._limits.max_headers:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope
@@ -31,7 +33,12 @@ class IndexedHeaders(Headers):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and _raw(key) in self._by_name
 
+    def has_any_of(self, names: frozenset[bytes]) -> bool:
+        """names: in lower case."""
+        return not names.isdisjoint(self._by_name)
 
+
+@lru_cache(maxsize=256)
 def _raw(name: str) -> bytes:
     return name.lower().encode("latin-1")
 

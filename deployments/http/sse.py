@@ -36,13 +36,12 @@ def frame(data: Any, event: str | None = None, number: int | None = None) -> byt
     number: by which a client that comes back says how far it came.
     """
     text = data.encode("utf-8", "replace") if isinstance(data, str) else json_bytes(data)
-    for line_break, escaped in _LINE_BREAKS:
-        if line_break in text:
-            text = text.replace(line_break, escaped)
-    head = f"id: {number}\n" if number is not None else ""
+    for line_break, escaped in () if text.isascii() else _LINE_BREAKS:
+        text = text.replace(line_break, escaped)
+    head = b"" if number is None else b"id: %d\n" % number
     if event:
-        head += f"event: {event}\n"
-    return b"%bdata: %b\n\n" % (head.encode(), text)
+        head += b"event: %b\n" % event.encode()
+    return b"%bdata: %b\n\n" % (head, text)
 
 
 @asynccontextmanager
