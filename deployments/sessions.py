@@ -30,7 +30,7 @@ from models.protocols import ChatMessage
 log = structlog.get_logger(__name__)
 
 KEY = "raydesk:session:"
-SOON_S = 0.005  # that `store_soon` waits for others to write with
+SOON_S = 0.02  # between two writes of what is stored soon: one costs as much as a quarter of an answer
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.03  # between looks at the line
 
 # KEYS: line (a list of tickets), signs (ticket → Unix ms of its last one), session. ARGV: ticket, lease ms, may enter.
@@ -83,6 +83,7 @@ class Sessions:
         self._values = NewValues(self._redis)
         self._soon: dict[SessionKey, Session] = {}  # on their way
         self._writing: dict[SessionKey, Session] = {}
+        self._written = asyncio.Event()  # of the batch that is written next
         self._writer: asyncio.Task[None] | None = None
 
     async def ping(self) -> None:
@@ -140,21 +141,23 @@ class Sessions:
             await self.end(held, None)
 
     async def _write_soon(self) -> None:
-        """A busy moment's sessions in one round trip. One that is late overwrites no later turn's."""
+        """The first at once, then a busy moment's in one round trip. One that is late overwrites no later turn's."""
         while self._soon:
-            await asyncio.sleep(SOON_S)
             self._writing, self._soon = self._soon, {}
-            values = {_keys(key)[2]: self._encode(session) for key, session in self._writing.items()}
             try:
+                values = {_keys(key)[2]: self._encode(session) for key, session in self._writing.items()}
                 await self._answered(self._values.write(values, self._settings.ttl_s))
             except RoomUnavailableError as error:
                 log.warning("sessions_not_stored", sessions=len(self._writing), error=str(error)[:300])
-            self._writing = {}
+            finally:
+                written, self._written, self._writing = self._written, asyncio.Event(), {}
+                written.set()
+            await asyncio.sleep(SOON_S)
 
     async def _write_first(self, key: SessionKey) -> None:
         """What this conversation's turn before left on its way."""
-        if (key in self._soon or key in self._writing) and self._writer is not None:
-            await asyncio.wait([self._writer])
+        while key in self._soon or key in self._writing:
+            await self._written.wait()
 
     async def _first(self, key: SessionKey, ticket: str) -> bytes | None:
         pause_s = FIRST_PAUSE_S
