@@ -4,8 +4,10 @@ The same closed loop asks, in turns and several rounds: the desk's exact cache, 
 Ray (same HAProxy, same replica settings, the same bytes: what is left for a desk to lose), the desk's semantic cache,
 and LiteLLM's proxy with its in-memory exact cache, 1 and 2 workers. All speak `POST /v1/chat/completions`. Semantic
 hits are questions whose wording was never sent before: each stored question in courtesies that its own key does not
-have. Ratios are made within a round; their medians and spreads are printed; the last line is one JSON document. LiteLLM
-is installed by the first run, into .raydesk/perf/litellm. All traffic stays on loopback.
+have. "replica CPU" is what an answer takes of the ingress, or of the no-op's replica, by the kernel's count: the
+number to look at where the machine has other work. Ratios are made within a round; their medians and spreads are
+printed; the last line is one JSON document. LiteLLM is installed by the first run, into .raydesk/perf/litellm. All
+traffic stays on loopback.
 """
 
 from __future__ import annotations
@@ -19,22 +21,25 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import uvloop
 
+from deployments.settings import AppSettings
+from perf import noop_app
 from perf.json_object import json_object
 from perf.litellm_proxy import PeerError, installed, running_proxy
 from perf.load import MAX_CONCURRENCY, MAX_SECONDS, QUESTIONS, LoadError
 from perf.loopback import loopback_url
 from perf.metrics import ClientCost, LoadSummary, Sample, client_cost, summarise
-from perf.noop_app import running_noop
 from perf.peer import Recording
 from perf.provenance import ROOT, provenance
+from perf.replica_cpu import replica_cpu_s
 
 _TIMEOUT_S = 30.0
 _UP_TIMEOUT_S = 240.0
@@ -93,6 +98,7 @@ class Server:
     url: str
     headers: Mapping[str, str]
     bodies: Iterator[bytes]
+    cpu_s: Callable[[], float] | None = None  # of its replicas, where they are a desk's
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,7 @@ class Window:
 
     summary: LoadSummary
     client: ClientCost
+    replica_cpu_ms: float | None = None  # of the server's replicas, an answer
 
 
 # --- questions ---
@@ -160,6 +167,7 @@ def path_of(headers: Mapping[str, str], received: bytes) -> str:
 
 async def measure(session: aiohttp.ClientSession, server: Server, concurrency: int, seconds: float) -> Window:
     samples: list[Sample] = []
+    replica_s = 0.0 if server.cpu_s is None else server.cpu_s()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
 
     async def ask_on() -> None:
@@ -171,7 +179,10 @@ async def measure(session: aiohttp.ClientSession, server: Server, concurrency: i
     await asyncio.gather(*(ask_on() for _ in range(concurrency)))
     elapsed_s = time.perf_counter() - began_s
     cost = client_cost(len(samples), time.process_time() - began_cpu_s, elapsed_s)
-    return Window(summarise(samples, min(seconds, elapsed_s)), cost)
+    summary = summarise(samples, min(seconds, elapsed_s))
+    if server.cpu_s is None or not summary.answers:
+        return Window(summary, cost)
+    return Window(summary, cost, (server.cpu_s() - replica_s) * 1000 / summary.answers)
 
 
 # --- all of them ---
@@ -219,13 +230,18 @@ async def run(options: argparse.Namespace) -> dict[str, list[Window]]:
             )
         )
         desk = f"{options.url}/v1/chat/completions"
-        exact = Server("desk, exact", desk, {}, itertools.cycle([body(question) for question in QUESTIONS]))
+        ingress = partial(replica_cpu_s, options.state, f"{AppSettings().app_name}:ingress")
+        bodies = itertools.cycle([body(question) for question in QUESTIONS])
+        exact = Server("desk, exact", desk, {}, bodies, ingress)
         answer = await warm(session, exact, QUESTIONS, 2)
         with ExitStack() as peers:
-            path = peers.enter_context(running_noop(options.state, Recording("application/json", (answer.decode(),))))
-            noop = Server("no-op", f"{options.url}{path}/", {}, itertools.cycle([body(QUESTIONS[0])]))
+            path = peers.enter_context(
+                noop_app.running_noop(options.state, Recording("application/json", (answer.decode(),)))
+            )
+            noop_cpu_s = partial(replica_cpu_s, options.state, noop_app.REPLICA)
+            noop = Server("no-op", f"{options.url}{path}/", {}, itertools.cycle([body(QUESTIONS[0])]), noop_cpu_s)
             await warm(session, noop, QUESTIONS[:1], 1)
-            semantic = Server("desk, semantic", desk, {}, map(body, reworded(QUESTIONS)))
+            semantic = Server("desk, semantic", desk, {}, map(body, reworded(QUESTIONS)), ingress)
             servers = [exact, noop, semantic]
             for workers in () if options.no_litellm else (1, 2):
                 proxy = peers.enter_context(running_proxy(options.url, options.litellm_port + workers, workers))
@@ -262,7 +278,10 @@ def ratios(windows: Mapping[str, Sequence[Window]]) -> dict[str, list[float]]:
 
 
 def print_table(windows: Mapping[str, Sequence[Window]]) -> None:
-    print(f"{'server':<20}{'answers/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}{'client CPU':>12}  paths")
+    heads = (
+        f"{'server':<20}{'answers/s':>11}{'p50 ms':>9}{'p99 ms':>9}{'errors':>8}{'client CPU':>12}{'replica CPU':>13}"
+    )
+    print(f"{heads}  paths")
     for name, rounds in windows.items():
         latencies = [each.summary.latency_ms for each in rounds if each.summary.latency_ms is not None]
         p50 = statistics.median(each.p50 for each in latencies) if latencies else float("nan")
@@ -270,8 +289,10 @@ def print_table(windows: Mapping[str, Sequence[Window]]) -> None:
         rate = statistics.median(each.summary.answers_per_s for each in rounds)
         errors = sum(sum(each.summary.errors.values()) for each in rounds)
         cpu = statistics.median(each.client.cpu_share for each in rounds)
+        known = [each.replica_cpu_ms for each in rounds if each.replica_cpu_ms is not None]
+        replica = f"{statistics.median(known):.2f} ms" if known else "-"
         paths = ", ".join(f"{path} {share:.1%}" for path, share in _path_share(rounds).items())
-        print(f"{name:<20}{rate:>11,.1f}{p50:>9.2f}{p99:>9.2f}{errors:>8}{cpu:>11.0%}   {paths}")
+        print(f"{name:<20}{rate:>11,.1f}{p50:>9.2f}{p99:>9.2f}{errors:>8}{cpu:>11.0%} {replica:>13}   {paths}")
 
 
 def _path_share(rounds: Sequence[Window]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from perf.peer import Recording
 
 NAME = "perf-noop"
 PREFIX = "/perf-noop"
+REPLICA = f"{NAME}:noop"  # application and deployment
 
 
 @contextmanager

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -7,6 +9,7 @@ from deployments.answering.query import normalize
 from perf.cache_speed import Window, path_of, ratios, reworded
 from perf.load import QUESTIONS
 from perf.metrics import ClientCost, LoadSummary
+from perf.replica_cpu import cpu_s
 
 pytestmark = pytest.mark.unit
 
@@ -35,3 +38,11 @@ def test_ratio_is_made_within_a_round() -> None:
 
     found = ratios({"desk, exact": rounds(100, 50), "no-op": rounds(200, 200)})
     assert found == {"exact_to_noop": [0.5, 0.25]}
+
+
+def test_cpu_time_is_of_the_process_that_is_asked_for() -> None:
+    with subprocess.Popen([sys.executable, "-c", "sum(range(5_000_000)); input()"], stdin=subprocess.PIPE) as child:
+        while not cpu_s(child.pid):  # until it has begun to count
+            assert child.poll() is None
+        child.communicate(b"\n")
+    assert cpu_s(child.pid) == 0
