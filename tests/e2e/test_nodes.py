@@ -6,6 +6,8 @@ Both are on this machine, and everything between them is as between two: their o
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,31 +16,54 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from tests.e2e.conftest import COMMAND_TIMEOUT_S, ROOT, TIER_TIMEOUT_S, Desk, wait_until
-from tests.e2e.production import KEY, Production
+from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, ROOT, TIER_TIMEOUT_S, Desk, wait_until
+from tests.e2e.production import AUTHORIZED, KEY, Production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.nodes]
+IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
 EVERYWHERE = {f"RAYDESK_{room}__REPLICAS__MIN_REPLICAS": "2" for room in ("HTTP", "INTENTS", "RETRIEVER")}
-QUESTIONS = ("How much does express delivery cost?", "How long do I have to return something?", "Can I pay by invoice?")
+# Writes for 48 s, long enough for a stream to be there before and after what happens to its desk. Two replicas where
+# more than eight answers are written.
+TIER = {
+    "name": "small",
+    "model_id": "raydesk-small",
+    "script": {"tokens": 240, "first_token_ms": 100, "tokens_per_s": 5},
+    "max_output_tokens": 240,
+    "replicas": {
+        "num_cpus": 0.1,
+        "max_replicas": 2,
+        "target_tokens_in_flight": 2000,
+        "upscale_delay_s": 1,
+        "downscale_delay_s": 2,
+        "health_check_period_s": 1,
+        "graceful_shutdown_timeout_s": 65,
+    },
+}
+LONG = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
+QUESTIONS = ("How much does express delivery cost?", "Where is my order?", "Is there a minimum order value?")
 CALLERS = 4
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[Production]:
-    """A copy of the first desk's knowledge, in two shards; no language model."""
+    """A copy of the first desk's knowledge, in two shards; a scripted language model, whose replicas are counted."""
     folder = tmp_path_factory.mktemp("nodes")
     knowledge = folder / "knowledge"
     shutil.copytree(desk.environment["RAYDESK_KNOWLEDGE__ROOT"], knowledge)
-    started = Production(folder, knowledge, RAYDESK_TIERS="[]", RAYDESK_KNOWLEDGE__PARTS="2", **EVERYWHERE)
+    settings = {"RAYDESK_TIERS": json.dumps([TIER]), "RAYDESK_KNOWLEDGE__PARTS": "2", **EVERYWHERE}
+    if not IS_FULL:  # a replica that is to go stays for balancers further out, 30 s by default
+        settings["RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S"] = "2"
+    started = Production(folder, knowledge, **settings)
     try:
         started.start(nodes=2)
         for node in started.nodes:
-            wait_until(lambda url=node.url: started.answers(url), TIER_TIMEOUT_S, f"the door {node.url}")
+            wait_until(lambda url=node.url: started.readiness(url).get("ready"), TIER_TIMEOUT_S, f"the door {node.url}")
         yield started
     finally:
         started.stop()
@@ -58,6 +83,62 @@ def test_what_is_published_is_found_through_every_door_from_the_other_shard(
 
         wait_until(knows, COMMAND_TIMEOUT_S, f"the new pair at {node.url}")
         assert "12.90" in cluster.ask(url=node.url)["text"]
+
+
+async def test_a_stream_that_one_node_began_goes_on_through_the_door_of_the_other(cluster: Production) -> None:
+    first, second = (node.url for node in cluster.nodes)
+    async with httpx2.AsyncClient(headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S) as client:
+        for url in (first, second):
+            await asyncio.to_thread(wait_until, lambda url=url: writes(cluster, url), TIER_TIMEOUT_S, "the model")
+        turn_id = ""
+        key = {"Idempotency-Key": "one that is cut"}  # without it, who leaves one of OpenAI's streams ends its turn
+        asked = client.stream("POST", f"{first}/v1/chat/completions", json=written_body(30), headers=key)
+        async with asked as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    turn_id = json.loads(line.removeprefix("data: "))["id"].removeprefix("chatcmpl-")
+                    break
+        events = f"/v1/turns/{turn_id}/events"
+        seen = await read_events(client, f"{first}{events}", "0", most=5)
+        rest = await read_events(client, f"{second}{events}", seen[-1][0])
+        report = (await client.get(f"{second}/v1/turns/{turn_id}")).json()
+    assert [int(number) for number, _, _ in seen + rest] == list(range(1, len(seen + rest) + 1))
+    assert rest[-1][1] == "done"
+    assert "".join(data["text"] for _, name, data in seen + rest if name == "delta") == report["text"]
+    assert len(report["text"].split()) > 10
+
+
+def writes(cluster: Production, url: str) -> bool:
+    return bool(cluster.readiness(url).get("tiers", [{}])[0].get("state") == "ready")
+
+
+def written_body(max_tokens: int = 240) -> dict[str, object]:
+    """A question whose answer is written. A temperature of its own: such an answer is neither stored nor shared."""
+    messages = [{"role": "user", "content": LONG}]
+    model = TIER["model_id"]
+    return {"model": model, "stream": True, "max_tokens": max_tokens, "temperature": 0.01, "messages": messages}
+
+
+async def read_events(
+    client: httpx2.AsyncClient, url: str, last_event_id: str, most: int = 1_000_000
+) -> list[tuple[str, str, dict[str, str]]]:
+    """(number, name, data) of what follows; most: then the connection is cut."""
+    found: list[tuple[str, str, dict[str, str]]] = []
+    number = name = ""
+    async with client.stream("GET", url, headers={"Last-Event-ID": last_event_id}) as response:
+        assert response.status_code == 200
+        async for line in response.aiter_lines():
+            field_name, _, value = line.partition(": ")
+            if field_name == "id":
+                number = value
+            elif field_name == "event":
+                name = value
+            elif field_name == "data":
+                assert name != "error", value
+                found.append((number, name, json.loads(value)))
+                if len(found) == most:
+                    break
+    return found
 
 
 @dataclass
@@ -84,7 +165,7 @@ class Callers:
     def _ask(self, number: int) -> None:
         while not self._stop.wait(0.3):
             number += 1
-            content = QUESTIONS[number % len(QUESTIONS)] if number % 4 else f"Is my order {number} late?"
+            content = QUESTIONS[number % len(QUESTIONS)]
             try:
                 response = self.cluster.post(url=self.url, messages=[{"role": "user", "content": content}])
             except httpx2.TransportError as error:
@@ -94,6 +175,29 @@ class Callers:
                 self.answered += 1
             else:
                 self.failures.append(f"{response.status_code} {response.text[:200]}")
+
+
+DOOR = ("/haproxy ",)
+DOOR_AND_ITS_KEEPER = ("/haproxy ", "HAProxyManager")
+
+
+@pytest.mark.parametrize("killed", [DOOR, DOOR_AND_ITS_KEEPER] + [DOOR] * 4 if IS_FULL else [DOOR])
+def test_a_door_that_is_killed_opens_again_and_never_says_that_there_is_nothing(
+    cluster: Production, killed: tuple[str, ...]
+) -> None:
+    """How soon: perf/LOG.md."""
+    head = cluster.nodes[0]
+    victims = [process for title in killed for process in head.processes(title)]
+    assert len(victims) == len(killed)
+    with Callers(cluster, cluster.url) as callers:
+        wait_until(lambda: callers.answered >= CALLERS, COMMAND_TIMEOUT_S, "the first answers")
+        for process in victims:
+            process.signal(signal.SIGKILL)
+        wait_until(lambda: bool(callers.failures), COMMAND_TIMEOUT_S, "the end of the door")
+        answered = callers.answered
+        wait_until(lambda: callers.answered >= answered + 4 * CALLERS, COMMAND_TIMEOUT_S, "the door")
+    assert not [failure for failure in callers.failures if failure.startswith(("4", "500"))]
+    assert len(head.processes("/haproxy ")) == 1  # of those that were killed none is left
 
 
 def test_controller_that_dies_under_load_costs_nothing(cluster: Production) -> None:
@@ -144,6 +248,59 @@ def test_a_node_that_dies_under_load_costs_at_most_what_it_was_working_on(cluste
         assert cluster.ask(messages=[{"role": "user", "content": question}])["text"]
 
 
+STREAMS = 50
+
+
+async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a_stream(cluster: Production) -> None:
+    """In what is left of the cluster: one door, two ingresses, a tier whose one replica becomes two, and one again."""
+    whole = partial(wait_until, lambda: len(ingresses(cluster)) == 2 and writes(cluster, cluster.url), TIER_TIMEOUT_S)
+    await asyncio.to_thread(whole, "both ingresses and the model")
+    assert len(tiers(cluster)) == 1
+    before = ingresses(cluster)
+    async with httpx2.AsyncClient(headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S, limits=MANY) as client:
+        streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(STREAMS)]
+        with Callers(cluster, cluster.url) as callers:
+            await asyncio.to_thread(cluster.redeploy, "max_concurrent_turns: 512", "max_concurrent_turns: 500")
+            await asyncio.to_thread(wait_until, lambda: len(tiers(cluster)) == 2, COMMAND_TIMEOUT_S, "a second replica")
+            replaced = partial(wait_until, lambda: not before & ingresses(cluster), TIER_TIMEOUT_S, "new ingresses")
+            await asyncio.to_thread(replaced)
+            said = await asyncio.gather(*streams)
+        assert callers.failures == []
+        assert callers.answered
+        assert {(text, has_ended) for text, has_ended in said} == {(said[0][0], True)}
+        assert len(said[0][0].split()) > 100
+
+        # Few enough for one replica, and written by both.
+        streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(4)]
+        await asyncio.to_thread(wait_until, lambda: len(tiers(cluster)) == 1, TIER_TIMEOUT_S, "the end of the second")
+        assert set(await asyncio.gather(*streams)) == {said[0]}
+
+
+MANY = httpx2.Limits(max_connections=2 * STREAMS)
+
+
+async def written(client: httpx2.AsyncClient, url: str) -> tuple[str, bool]:
+    """The text of one stream, and whether it came to its end."""
+    text, has_ended = "", False
+    async with client.stream("POST", f"{url}/v1/chat/completions", json=written_body()) as response:
+        assert response.status_code == 200, await response.aread()
+        async for line in response.aiter_lines():
+            has_ended = has_ended or line == "data: [DONE]"
+            if line.startswith("data: {"):
+                document = json.loads(line.removeprefix("data: "))
+                assert "error" not in document, document
+                text += "".join(choice["delta"].get("content") or "" for choice in document["choices"])
+    return text, has_ended
+
+
+def ingresses(cluster: Production) -> set[int]:
+    return {process.pid for node in cluster.nodes for process in node.processes("ServeReplica:raydesk:ingress")}
+
+
+def tiers(cluster: Production) -> set[int]:
+    return {process.pid for node in cluster.nodes for process in node.processes("ServeReplica:raydesk-small:tier")}
+
+
 def publish_pair(cluster: Production, question: str, answer: str) -> None:
     root = cluster.settings["RAYDESK_KNOWLEDGE__ROOT"]
     command = ["ingest", "pair", "--collection", "help", "--root", root, "--question", question, "--answer", answer]
@@ -151,7 +308,7 @@ def publish_pair(cluster: Production, question: str, answer: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cluster.cli", *command],
         cwd=ROOT,
-        env=clean | {"RAYDESK_STATE": str(Path(root).parent / "no-desk")},
+        env=clean | {"RAYDESK_STATE": str(Path(root).parent / "no-desk"), "RAYDESK_KNOWLEDGE__PARTS": "2"},
         capture_output=True,
         text=True,
         timeout=TIER_TIMEOUT_S,

@@ -99,3 +99,25 @@ def test_model_killed_while_it_writes_is_an_error_event_and_the_next_question_wo
     again = desk.post("/v1/chat/completions", body | {"stream": False, "max_tokens": 20})
     assert again.status_code == 200
     assert again.json()["choices"][0]["message"]["content"]
+
+
+def test_a_door_that_is_killed_opens_again(desk: Desk) -> None:
+    """And 'raydesk stop' finds nothing of it, which the fixture's end shows."""
+    doors = desk.processes("/haproxy ")
+    assert doors
+    for door in doors:
+        door.signal(signal.SIGKILL)
+    statuses: set[int] = set()
+    wait_until(lambda: is_open(desk, statuses), COMMAND_TIMEOUT_S, "the door")
+    assert statuses <= {200, 503}
+    assert desk.ask(FAQ)["text"]
+
+
+def is_open(desk: Desk, statuses: set[int]) -> bool:
+    """Notes what the door says."""
+    try:
+        status = desk.get("/healthz").status_code
+    except httpx2.TransportError:
+        return False
+    statuses.add(status)
+    return status == 200

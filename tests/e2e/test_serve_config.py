@@ -10,16 +10,17 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, TIER_TIMEOUT_S, Desk, wait_until
-from tests.e2e.production import QUESTION, Production
+from tests.e2e.production import AUTHORIZED, QUESTION, Production
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="module")
 def production(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[Production]:
-    """Shares the knowledge of the first desk, and nothing else."""
+    """Shares the knowledge of the first desk, and nothing else; the state of its GCS is kept."""
     cluster = Production(tmp_path_factory.mktemp("production"), Path(desk.environment["RAYDESK_KNOWLEDGE__ROOT"]))
     try:
+        cluster.keep_state()
         cluster.start()
         yield cluster
     finally:
@@ -45,9 +46,16 @@ def test_the_file_as_it_is_answers_and_its_models_write(production: Production) 
 
 
 def test_all_comes_back_by_itself_when_the_heart_of_the_cluster_dies(production: Production) -> None:
+    """How soon: perf/LOG.md."""
     wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms")
+    before = production.ask(conversation_id="kept")
     (heart,) = production.gcs()
     heart.signal(signal.SIGKILL)
     wait_until(lambda: not production.readiness().get("ready"), COMMAND_TIMEOUT_S, "the end of the cluster")
     wait_until(lambda: production.readiness().get("ready"), TIER_TIMEOUT_S, "the rooms of the next one")
-    assert production.ask()["path"] == "exact_cache"  # what was stored is still there
+    again = production.ask()
+    assert (again["path"], again["text"]) == ("exact_cache", before["text"])  # what was stored is still there
+    assert again["knowledge_version"] == before["knowledge_version"]
+    kept = httpx2.get(f"{production.url}/v1/conversations/kept", headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S).json()
+    assert [message["content"] for message in kept["messages"]][-1] == before["text"]
+    assert len(production.nodes[0].processes("/haproxy ")) == 1  # the new one, alone at the door
