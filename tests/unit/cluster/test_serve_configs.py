@@ -32,14 +32,16 @@ def _keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_each_tier_has_an_application_with_the_same_settings_that_only_the_desk_reaches(file: str) -> None:
+def test_each_tier_has_an_application_that_only_the_desk_reaches_and_no_other_setting_restarts(file: str) -> None:
+    """Serve replaces all replicas of an application whose args are not the same."""
     apps = applications(file)
     desk = apps.pop("raydesk")
     assert desk["route_prefix"] == "/"
     assert set(apps) == {f"raydesk-{tier.name}" for tier in settings(file).tiers}
     for name, app in apps.items():
         assert app["route_prefix"] is None
-        assert app["args"] == {"settings": desk["args"], "tier": name.removeprefix("raydesk-")}
+        (tier,) = (tier for tier in desk["args"]["tiers"] if name == f"raydesk-{tier['name']}")
+        assert app["args"] == {"settings": {"tiers": [tier]}, "tier": tier["name"]}
 
 
 @pytest.mark.parametrize("file", FILES)
