@@ -91,9 +91,10 @@ async def test_a_stream_that_one_node_began_goes_on_through_the_door_of_the_othe
         for url in (first, second):
             await asyncio.to_thread(wait_until, lambda url=url: writes(cluster, url), TIER_TIMEOUT_S, "the model")
         turn_id = ""
-        key = {"Idempotency-Key": "one that is cut"}  # without it, who leaves one of OpenAI's streams ends its turn
+        key = {"Idempotency-Key": "one-that-is-cut"}  # without it, who leaves one of OpenAI's streams ends its turn
         asked = client.stream("POST", f"{first}/v1/chat/completions", json=written_body(30), headers=key)
         async with asked as response:
+            assert response.status_code == 200, await response.aread()
             async for line in response.aiter_lines():
                 if line.startswith("data: {"):
                     turn_id = json.loads(line.removeprefix("data: "))["id"].removeprefix("chatcmpl-")
@@ -255,12 +256,11 @@ async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a
     """In what is left of the cluster: one door, two ingresses, a tier whose one replica becomes two, and one again."""
     whole = partial(wait_until, lambda: len(ingresses(cluster)) == 2 and writes(cluster, cluster.url), TIER_TIMEOUT_S)
     await asyncio.to_thread(whole, "both ingresses and the model")
-    assert len(tiers(cluster)) == 1
-    before = ingresses(cluster)
+    before, (model,) = ingresses(cluster), tiers(cluster)
+    await asyncio.to_thread(cluster.redeploy, "max_concurrent_turns: 512", "max_concurrent_turns: 500")
     async with httpx2.AsyncClient(headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S, limits=MANY) as client:
         streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(STREAMS)]
         with Callers(cluster, cluster.url) as callers:
-            await asyncio.to_thread(cluster.redeploy, "max_concurrent_turns: 512", "max_concurrent_turns: 500")
             await asyncio.to_thread(wait_until, lambda: len(tiers(cluster)) == 2, COMMAND_TIMEOUT_S, "a second replica")
             replaced = partial(wait_until, lambda: not before & ingresses(cluster), TIER_TIMEOUT_S, "new ingresses")
             await asyncio.to_thread(replaced)
@@ -269,6 +269,7 @@ async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a
         assert callers.answered
         assert {(text, has_ended) for text, has_ended in said} == {(said[0][0], True)}
         assert len(said[0][0].split()) > 100
+        assert model in tiers(cluster)  # which the change does not concern
 
         # Few enough for one replica, and written by both.
         streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(4)]
