@@ -112,6 +112,25 @@ async def test_other_replicas_soon_have_what_is_stored_soon(
             await asyncio.sleep(0.005)
 
 
+async def test_who_goes_on_waits_for_his_own_turn_before_however_much_else_is_stored(
+    valkey_url: str, key: SessionKey
+) -> None:
+    sessions = room(valkey_url)
+
+    async def store_without_end() -> None:
+        while True:
+            sessions.store_soon(replace(key, conversation_id=uuid4().hex), SESSION)
+            await asyncio.sleep(0.001)
+
+    others = asyncio.create_task(store_without_end())
+    await asyncio.sleep(0.01)
+    sessions.store_soon(key, SESSION)
+    async with asyncio.timeout(10):
+        assert await sessions.load(key) == SESSION
+    others.cancel()
+    await sessions.stop()
+
+
 async def test_sessions_and_lines_end_by_themselves(valkey_url: str, key: SessionKey) -> None:
     sessions = room(valkey_url, ttl_s=60)
     await sessions.end(await sessions.begin(key, WAIT_S), SESSION)
