@@ -117,7 +117,11 @@ def _routing(tier: TierSettings) -> dict[str, Any]:
     router = (
         _PREFIX_ROUTER if tier.routes_by_prefix else f"{SoundReplicaRouter.__module__}.{SoundReplicaRouter.__name__}"
     )
-    return {"request_router_config": RequestRouterConfig(request_router_class=router)}
+    config = RequestRouterConfig(request_router_class=router)
+    # With HAProxy Serve refuses a router of an application's first deployment, by this name: what comes over HTTP would
+    # pass it by. A tier has no route, and all who call it have a handle, which goes by the class and not by its name.
+    config.request_router_class = RequestRouterConfig().request_router_class
+    return {"request_router_config": config}
 
 
 def _tier(arguments: TierArguments) -> TierSettings:

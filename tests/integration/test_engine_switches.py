@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from deployments.app import TierArguments, build_tier
@@ -20,6 +22,26 @@ def test_serve_takes_the_router_that_looks_at_prompts() -> None:
     app = build_tier(TierArguments(settings=AppSettings(tiers=(tier,)), tier="small"))
     router = app._bound_deployment._deployment_config.request_router_config
     assert router.get_request_router_class() is PrefixCacheAffinityRouter
+
+
+@pytest.mark.parametrize(
+    "changes", [{"script": {}}, {"model_source": "m"}, {"model_source": "m", "routes_by_prefix": True}]
+)
+def test_serve_takes_tiers_with_a_router_of_their_own_behind_haproxy(
+    changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a check when an application is built, and by another one of what has come over a wire."""
+    from ray.serve._private import build_app
+    from ray.serve._private.config import DeploymentConfig
+
+    monkeypatch.setattr(build_app, "RAY_SERVE_ENABLE_HA_PROXY", True)
+    tier = TierSettings.model_validate({"name": "small", "model_id": "m"} | changes)
+    app = build_tier(TierArguments(settings=AppSettings(tiers=(tier,)), tier="small"))
+    (built,) = build_app.build_app(app, name="small", default_runtime_env={}).deployments
+    sent = DeploymentConfig.from_proto_bytes(built._deployment_config.to_proto_bytes()).request_router_config
+    assert sent.is_default_request_router()
+    expected = "PrefixCacheAffinityRouter" if tier.routes_by_prefix else "SoundReplicaRouter"
+    assert sent.get_request_router_class().__name__ == expected
 
 
 async def test_the_router_can_look_into_what_we_send() -> None:
