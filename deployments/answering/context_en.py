@@ -648,7 +648,7 @@ def _weight(phrase: Phrase, question: str) -> int:
         asked_for
         + 2 * phrase.is_name
         + bool(phrase.determiner and phrase.determiner != "your")
-        - (phrase.preposition in ("with", "without"))
+        - (phrase.preposition in ("with", "without") or "'s " in phrase.head)
         - 2 * bool(re.fullmatch(rf"(?:{_GENERIC_NOUNS}|users?|people|days?|kinds?|hours?)", phrase.head.lower()))
     )
 

@@ -62,7 +62,7 @@ _THANKS = (
     r" (it|that|everything|my questions?)( up)?|(that('?s| is| was)|this is|just|exactly|precisely)* ?what i (needed"
     r"|wanted|meant|was (looking|hoping) for|was after|(needed|wanted) to (know|hear))"
     r"|(that|it) (worked|helped|helps|works|solved it|did it)( now| a lot)?|(那)?(非常|十分|万分|太|多|真的|很"
-    r"|特别)?(谢谢|感谢|多谢|谢)+|3q|蟹蟹|辛苦|麻烦(你|您)?了?|帮(了|了我|我)?大忙了?"
+    r"|特别)?(谢谢|感谢|多谢|谢)+|3q|蟹蟹|辛苦|麻烦(你|您)?了?|帮(了|了我|我)?大忙了?|帮到(我|忙)?了?"
     r"|(真|太|很|非常)(好|棒|贴心|专业|有帮助|有用|厉害)了?|(你|您)真(好|棒|贴心)|服务(真|很|太)(好|棒)|(回复|速度"
     r"|处理)?(真|好|很|挺|这么)快|(问题)?(已经)?解决了|好评"
 )

@@ -29,7 +29,8 @@ _PLACES_EN = (
     "mumbai"
 )
 _PEOPLE_EN = (
-    "adults adult children child kids kid babies baby students student pupils seniors senior pensioners customers "
+    "adults adult parent parents children child kids kid babies baby students student pupils seniors senior "
+    "pensioners customers "
     "customer members member "
     "non-members visitors patients companies businesses freelancers families family groups group guests guest "
     "employees staff residents "
@@ -41,6 +42,10 @@ _LANGUAGES_EN = (
     "turkish arabic danish swedish norwegian finnish greek czech hungarian ukrainian hindi"
 )
 _LANGUAGES_ZH = "(?:英|法|德|日|韩|俄|中|外|粤|西班牙|意大利|葡萄牙|荷兰|阿拉伯)(?:文|语)|普通话"
+_NUMBERS_EN = (
+    "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand"
+)
 _COLOURS_EN = "black white red blue green yellow grey gray pink purple brown orange beige silver gold navy turquoise"
 _TIMES_EN = (
     "monday tuesday wednesday thursday friday saturday sunday mondays tuesdays wednesdays thursdays fridays "
@@ -159,7 +164,7 @@ _FACETS_ZH = (
     "|上车点|见效|发票抬头|名字|歌单|曲目|阵容|票根|纪念品|停车费|难度|强度|浓度|分量|温度|湿度|亮度|精度|时薪|底薪"
     "|学历|门槛|起送价|起步价|评分|评价|口碑"
 )
-_FEE_ZH = re.compile(r"[\u3400-\u9fff]{1,4}费")
+_FEE_ZH = re.compile(r"[\u3400-\u9fff]{1,4}[费版]")
 
 
 def unmodified(head: str) -> str:
@@ -257,6 +262,7 @@ _LATIN = {
     "colour": _latin(_COLOURS_EN),
     "time": _latin(_TIMES_EN),
     "animal": _latin(_ANIMALS_EN),
+    "number": _latin(_NUMBERS_EN),
     "language": _latin(_LANGUAGES_EN),
 }
 _CHINESE = {
@@ -270,7 +276,7 @@ _CHINESE = {
 
 
 def word_class(text: str) -> str:
-    """Of a phrase: "place", "people", "colour", "time", "animal", "language" or "".
+    """Of a phrase: "place", "people", "colour", "time", "animal", "language", "number" or "".
 
     Its last word decides, or that of one of its parts.
     """
