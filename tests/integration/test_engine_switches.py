@@ -44,6 +44,16 @@ def test_serve_takes_tiers_with_a_router_of_their_own_behind_haproxy(
     assert sent.get_request_router_class().__name__ == expected
 
 
+def test_vllm_takes_a_parser_of_calls() -> None:
+    from vllm.tool_parsers import ToolParserManager
+
+    tier = TierSettings(name="small", model_id="m", model_source="m", tool_call_parser="llama3_json")
+    app = build_tier(TierArguments(settings=AppSettings(tiers=(tier,)), tier="small"))
+    switches = app._bound_deployment.init_kwargs["llm_config"].get_engine_config().frontend_kwargs
+    assert switches == {"enable_auto_tool_choice": True, "tool_call_parser": "llama3_json"}
+    assert "llama3_json" in ToolParserManager.list_registered()
+
+
 async def test_the_router_can_look_into_what_we_send() -> None:
     from ray.serve._private.request_router.common import PendingRequest
     from ray.serve.llm.request_router import PrefixCacheAffinityRouter
