@@ -1,14 +1,16 @@
 """The room that understands a question: one encoder pass gives its intent and its embedding. Knows no Ray.
 
 Questions that arrive while a pass is running wait for the next one and share it: a pass over sixteen questions costs
-far less than sixteen passes. A newly trained head takes the place of the old one between two passes.
+far less than sixteen passes. Customers ask the same again, and many at once: such a question is encoded once, and what
+came of it remembered. A newly trained head takes the place of the old one between two passes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +27,11 @@ from models.protocols import Embedder, IntentHead
 
 log = structlog.get_logger(__name__)
 
-MAX_WAITING = 1024  # questions; beyond, the caller is told to come back
+MAX_WAITING = 1024  # different questions; beyond, the caller is told to come back
+MAX_REMEMBERED = 4096  # 2 kB each
+_LONGEST_REMEMBERED = 400  # characters: what is longer is hardly asked twice
+_Asked = tuple[str, str]  # tenant, question: how fast one is understood tells no tenant what another has asked
+_Waiting = list[asyncio.Future[Understanding]]
 
 
 class IntentClassifier:
@@ -41,7 +47,9 @@ class IntentClassifier:
         self._embedder = embedder or encoder_config(encoder).load()
         self._max_batch = encoder.max_batch
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encoder")  # the model uses its own threads
-        self._waiting: deque[tuple[str, asyncio.Future[Understanding]]] = deque()
+        self._waiting: dict[_Asked, _Waiting] = {}  # in the order in which they came
+        self._remembered: OrderedDict[_Asked, Understanding] = OrderedDict()  # of `_model`, the latest asked last
+        self._remembers: IntentModel | None = None  # whose these are
         self._worker: asyncio.Task[None] | None = None
         self._is_warm = False
         self._stop = threading.Event()
@@ -70,14 +78,31 @@ class IntentClassifier:
         if not self._is_warm:
             await self.warm_up()
 
-    async def understand(self, text: str) -> Understanding:
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
+        asked = (tenant, text)
+        if (known := self._recalled(asked)) is not None:
+            return known
         if len(self._waiting) >= MAX_WAITING:
             raise OverloadedError()
         future: asyncio.Future[Understanding] = asyncio.get_running_loop().create_future()
-        self._waiting.append((text, future))
+        self._waiting.setdefault(asked, []).append(future)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
+
+    def _recalled(self, asked: _Asked) -> Understanding | None:
+        if self._remembers is not self._model:
+            self._remembered.clear()
+            self._remembers = self._model
+        if (known := self._remembered.get(asked)) is not None:
+            self._remembered.move_to_end(asked)
+        return known
+
+    def _remember(self, asked: _Asked, understanding: Understanding, model: IntentModel) -> None:
+        if model is self._remembers and len(asked[1]) <= _LONGEST_REMEMBERED:
+            self._remembered[asked] = understanding
+            if len(self._remembered) > MAX_REMEMBERED:
+                self._remembered.popitem(last=False)
 
     def _watch(self, poll_interval_s: float) -> None:
         assert self._following is not None, "a given head is not watched"
@@ -86,18 +111,29 @@ class IntentClassifier:
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting:
-            size = min(self._max_batch, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(size)]
-            batch = [(text, future) for text, future in batch if not future.done()]  # its customer may have gone
-            if not batch:
-                continue
-            texts = [text for text, _ in batch]
-            await _settle(batch, loop.run_in_executor(self._executor, self._pass, texts))
+        while batch := self._next_batch():
+            model = self._model
+            running = loop.run_in_executor(self._executor, _pass, model, [text for _, text in batch])
+            for asked, understanding in await _settled(batch, running):
+                self._remember(asked, understanding, model)
 
-    def _pass(self, texts: list[str]) -> list[Understanding]:
-        embeddings, predictions = self._model.understand(texts)
-        return [Understanding(prediction, row) for prediction, row in zip(predictions, embeddings, strict=True)]
+    def _next_batch(self) -> dict[_Asked, _Waiting]:
+        """Those that wait longest, without what came to be known meanwhile, or whose customers have all gone."""
+        batch: dict[_Asked, _Waiting] = {}
+        while self._waiting and len(batch) < self._max_batch:
+            asked = next(iter(self._waiting))
+            waiting = [future for future in self._waiting.pop(asked) if not future.done()]
+            known = self._recalled(asked)
+            if known is None and waiting:
+                batch[asked] = waiting
+            for future in waiting if known is not None else ():
+                future.set_result(known)
+        return batch
+
+
+def _pass(model: IntentModel, texts: Sequence[str]) -> list[Understanding]:
+    embeddings, predictions = model.understand(texts)
+    return [Understanding(prediction, row) for prediction, row in zip(predictions, embeddings, strict=True)]
 
 
 class _HeadFollower:
@@ -137,17 +173,20 @@ class _HeadFollower:
             log.error("intent_head_refused", kept=self._held, refused=what, error=self._fault)
 
 
-async def _settle(
-    batch: list[tuple[str, asyncio.Future[Understanding]]],
-    running: asyncio.Future[list[Understanding]],
-) -> None:
+async def _settled(
+    batch: dict[_Asked, _Waiting], running: asyncio.Future[list[Understanding]]
+) -> list[tuple[_Asked, Understanding]]:
+    """What came of the pass; nothing where it failed, which every question of it hears."""
+    waiting = [future for futures in batch.values() for future in futures]
     try:
-        results = await running
-    except Exception as error:  # every question of the pass hears of it; the worker lives on
-        for _, future in batch:
+        found = list(zip(batch, await running, strict=True))
+    except Exception as error:  # the worker lives on
+        for future in waiting:
             if not future.done():
                 future.set_exception(error)
-        return
-    for (_, future), result in zip(batch, results, strict=True):
-        if not future.done():
-            future.set_result(result)
+        return []
+    for asked, understanding in found:
+        for future in batch[asked]:
+            if not future.done():
+                future.set_result(understanding)
+    return found

@@ -69,8 +69,8 @@ class _Room:
 
 
 class RemoteIntentClassifier(_Room):
-    async def understand(self, text: str) -> Understanding:
-        understanding: Understanding = await self._call("understand", text)
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
+        understanding: Understanding = await self._call("understand", text, tenant)
         return understanding
 
 

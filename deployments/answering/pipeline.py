@@ -482,7 +482,7 @@ class Turn:
             return self._note_intent(
                 await self._state.timed(
                     "understand",
-                    self._p.classifier.understand(self._state.query.search_text),
+                    self._p.classifier.understand(self._state.query.search_text, self._state.request.principal.tenant),
                     self._p.settings.deadlines.understand_s,
                 )
             )

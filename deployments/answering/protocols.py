@@ -27,8 +27,11 @@ from models.protocols import Generated, GenerationRequest, Vectors
 
 
 class IntentClassifier(Protocol):
-    async def understand(self, text: str) -> Understanding:
-        """One encoder pass: the prediction and the query embedding."""
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
+        """One encoder pass: the prediction and the query embedding.
+
+        tenant: who asks; what the same tenant has asked before may be remembered.
+        """
 
 
 class Retriever(Protocol):

@@ -134,7 +134,7 @@ class _Known:
     def __init__(self, vectors: dict[str, Vectors]) -> None:
         self._vectors = vectors
 
-    async def understand(self, text: str) -> Understanding:
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
         return Understanding(IntentPrediction("none", 0.0, 0.0, "none"), self._vectors[text])
 
 

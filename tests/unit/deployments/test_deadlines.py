@@ -27,7 +27,7 @@ async def for_ever(*_: Any, **__: Any) -> Any:
 
 
 class HangingClassifier:
-    async def understand(self, text: str) -> Understanding:
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
         return await for_ever()  # type: ignore[no-any-return]
 
 

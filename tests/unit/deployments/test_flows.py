@@ -412,7 +412,7 @@ async def test_where_the_classifier_is_away_a_flow_goes_on(flows: Shop, customer
     await customer.says("my parcel is missing")
 
     class Away:
-        async def understand(self, text: str) -> Any:
+        async def understand(self, text: str, tenant: str = "") -> Any:
             raise DependencyError()
 
     flows.pipeline.classifier = Away()

@@ -361,7 +361,7 @@ async def test_broken_cache_costs_nothing_but_a_mark(tmp_path: Path) -> None:
 
 async def test_dead_encoder_leaves_lexical_search(tmp_path: Path) -> None:
     class Dead:
-        async def understand(self, text: str) -> None:
+        async def understand(self, text: str, tenant: str = "") -> None:
             raise RuntimeError("no encoder")
 
     shop = Shop(tmp_path, classifier=Dead())
