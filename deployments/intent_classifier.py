@@ -124,10 +124,11 @@ class IntentClassifier:
             asked = next(iter(self._waiting))
             waiting = [future for future in self._waiting.pop(asked) if not future.done()]
             known = self._recalled(asked)
-            if known is None and waiting:
+            if known is not None:
+                for future in waiting:
+                    future.set_result(known)
+            elif waiting:
                 batch[asked] = waiting
-            for future in waiting if known is not None else ():
-                future.set_result(known)
         return batch
 
 

@@ -17,6 +17,7 @@ from deployments.answering.errors import (
     EngineRefusedError,
     RaydeskError,
 )
+from deployments.answering.patience import Patience
 from deployments.answering.protocols import TierState
 from deployments.answering.resilience import Breaker, BreakerState
 from deployments.replicas import PROBE, Replicas
@@ -169,24 +170,18 @@ class Tier:
     async def _limited(
         self, request: GenerationRequest, first_s: float, next_s: float
     ) -> AsyncGenerator[Generated, None]:
-        async with aclosing(_owned(self._llm, request)) as items:
-            limit_s = first_s
-            while True:
-                try:
-                    async with asyncio.timeout(limit_s):
-                        item = await anext(items, None)
-                except TimeoutError as error:
-                    raise DeadlineExceededError(
-                        f"the {self.settings.name} tier was silent for {limit_s:g} s"
-                    ) from error
-                except RaydeskError:
-                    raise
-                except Exception as error:  # whatever an engine raises, its caller hears one thing
-                    raise EngineDiedError(f"the {self.settings.name} tier broke off: {type(error).__name__}") from error
-                if item is None:
-                    return
-                yield item
-                limit_s = next_s
+        limit_s = first_s
+        try:
+            async with aclosing(_owned(self._llm, request)) as items, Patience() as patience:
+                while (item := await patience.wait(anext(items, None), limit_s)) is not None:
+                    yield item
+                    limit_s = next_s
+        except TimeoutError as error:
+            raise DeadlineExceededError(f"the {self.settings.name} tier was silent for {limit_s:g} s") from error
+        except RaydeskError:
+            raise
+        except Exception as error:  # whatever an engine raises, its caller hears one thing
+            raise EngineDiedError(f"the {self.settings.name} tier broke off: {type(error).__name__}") from error
 
 
 async def _owned(llm: LLM, request: GenerationRequest) -> AsyncGenerator[Generated, None]:

@@ -7,7 +7,6 @@ customer sees one answer.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from deployments.answering.errors import (
     OverloadedError,
     RaydeskError,
 )
+from deployments.answering.patience import Patience
 from deployments.answering.protocols import Tier
 from deployments.answering.resilience import RetryBudget
 from models.protocols import Generated, GenerationEnd, GenerationRequest, TextDelta, ToolCall, ToolCallDelta
@@ -96,9 +96,9 @@ class Generation:
         request = replace(request, continuation=self._said, max_output_tokens=left)
         before, is_first = self._tokens, True
         self._calls.clear()
-        async with aclosing(as_generator(self.tier.generate(request))) as items:
+        async with aclosing(as_generator(self.tier.generate(request))) as items, Patience() as patience:
             while True:
-                item = await self._next(items, is_first)
+                item = await self._next(items, is_first, patience)
                 is_first = False
                 if isinstance(item, GenerationEnd):
                     yield replace(item, output_tokens=item.output_tokens + before)
@@ -113,14 +113,15 @@ class Generation:
                 self._tokens += 1
                 yield item
 
-    async def _next(self, items: AsyncGenerator[Generated, None], is_first: bool) -> Generated | None:
+    async def _next(
+        self, items: AsyncGenerator[Generated, None], is_first: bool, patience: Patience
+    ) -> Generated | None:
         limit_s = self._help.left_s()
         if is_first and not self._said and self._fallback() is not None:
             limit_s /= 2  # the other tier needs its time, too
         try:
-            async with asyncio.timeout(limit_s):
-                with self._help.first_words() if is_first else nullcontext():
-                    return await anext(items, None)
+            with self._help.first_words() if is_first else nullcontext():
+                return await patience.wait(anext(items, None), limit_s)
         except TimeoutError as error:
             raise DeadlineExceededError(f"the {self.tier.settings.name} tier had {limit_s:.1f} s left") from error
 

@@ -34,6 +34,7 @@ from deployments.answering.flight import Flights
 from deployments.answering.flows import Move, Question, Saying, Searching
 from deployments.answering.grounding import cite
 from deployments.answering.in_time import in_time
+from deployments.answering.patience import Patience
 from deployments.answering.phrases import (
     ABSTAIN,
     ASK_FOR_A_PERSON,
@@ -271,11 +272,11 @@ class Turn:
     async def _walk_in_time(self) -> AsyncGenerator[AnswerEvent, None]:
         """The walk, to its end or to that of the turn's time; where it finds no answer, what can be said then."""
         has_begun = False
-        async with aclosing(self._walk()) as walk:
+        async with aclosing(self._walk()) as walk, Patience() as patience:
             while True:
+                limit_s = self._state.limit_s("walk", self._state.budget.total_s)
                 try:
-                    async with asyncio.timeout(self._state.limit_s("walk", self._state.budget.total_s)):
-                        event = await anext(walk, None)
+                    event = await patience.wait(anext(walk, None), limit_s)
                 except (TimeoutError, DependencyError) as error:
                     if has_begun and not isinstance(error, TimeoutError):
                         raise
