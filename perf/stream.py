@@ -2,14 +2,17 @@
 
 Opens 1, 8 and 32 streams (`--streams`) of `/v1/chat/completions` at once, each of which asks again when its answer is
 at its end, and measures time to first text, chunks/s, tokens/s and streams that broke off. The tier's model is named,
-so that every answer is written and none comes from a cache. In the same run, in turns with the desk, a peer:
+so that every answer is written and none comes from a cache. The desk is asked twice: by customers who say their names,
+so that no question was ever asked, and by customers who all ask the same five, which it has understood before. In the
+same run, in turns with the desk, a peer:
 
   --peer serve-llm   ray.serve.llm's own OpenAI application with the tier's model, on the desk's Ray; its prompt is
                      filled up to as many tokens as the desk's, whose prompt holds sources
   --peer sse         bare uvicorn that streams the same script, for a desk whose tier is a script (start both with the
                      same RAYDESK_TIERS): what is left is the graph's own cost. 1, 100 and 500 streams
 
-Added TTFT is the desk's less the peer's, at the same percentile. Prints a table; the last line is one JSON document.
+Added TTFT is the desk's less the peer's, at the same percentile. Prints a table, what was dropped by its error; the
+last line is one JSON document.
 """
 
 from __future__ import annotations
@@ -18,12 +21,15 @@ import argparse
 import asyncio
 import itertools
 import json
+import random
 import signal
+import string
 import sys
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -66,6 +72,7 @@ class Result:
     streams: int
     answers: int
     dropped: int
+    errors: dict[str, int]  # of those
     ttft_ms: Percentiles | None
     chunks_per_s: float
     tokens_per_s: float
@@ -102,6 +109,7 @@ class Server:
     url: str
     model: str
     max_tokens: int
+    questions: Iterator[str]
     padding: str = ""  # before the question
 
     def body(self, question: str) -> bytes:
@@ -135,13 +143,23 @@ async def ask(session: aiohttp.ClientSession, server: Server, question: str) -> 
     return Stream(reading.first_s, last_s, reading.chunks, reading.tokens, reading.prompt_tokens, reading.error)
 
 
+def asked_before() -> Iterator[str]:
+    return itertools.cycle(QUESTIONS)
+
+
+def never_asked() -> Iterator[str]:
+    """Also not by an earlier run."""
+    for question in asked_before():
+        name = "".join(random.choices(string.ascii_lowercase, k=8)).capitalize()
+        yield f"I am {name}. {question}"
+
+
 async def measure(session: aiohttp.ClientSession, server: Server, streams: int, rounds: int) -> Result:
     """`streams` at a time, `rounds` answers each."""
-    numbers = itertools.count()
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
 
     async def one() -> list[Stream]:
-        return [await ask(session, server, QUESTIONS[next(numbers) % len(QUESTIONS)]) for _ in range(rounds)]
+        return [await ask(session, server, next(server.questions)) for _ in range(rounds)]
 
     found = list(itertools.chain.from_iterable(await asyncio.gather(*(one() for _ in range(streams)))))
     elapsed_s = time.perf_counter() - began_s
@@ -155,6 +173,7 @@ def summarise(server: str, streams: int, found: Sequence[Stream], elapsed_s: flo
         streams=streams,
         answers=len(whole),
         dropped=len(found) - len(whole),
+        errors=dict(Counter(each.error for each in found if each.error)),
         ttft_ms=percentiles([each.first_s * 1000 for each in whole if each.first_s is not None]),
         chunks_per_s=sum(each.chunks for each in whole) / elapsed_s,
         tokens_per_s=sum(each.tokens for each in whole) / elapsed_s,
@@ -178,21 +197,23 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         with ExitStack() as peers:
-            desk = Server("desk", f"{options.url}/v1/chat/completions", tier.model_id, options.max_tokens)
+            url = f"{options.url}/v1/chat/completions"
+            desk = Server("desk", url, tier.model_id, options.max_tokens, never_asked())
             first = await ask(session, desk, QUESTIONS[0])
             if first.error:
                 raise RuntimeError(f"The desk gives no answer: {first.error}. Is the tier up ('raydesk status')?")
-            servers = [desk]
+            servers = [desk, replace(desk, name="desk, asked before", questions=asked_before())]
             if options.peer == "sse":
                 base = peers.enter_context(running("perf.sse_peer", json.dumps(asdict(script_of(tier)))))
-                servers.append(Server("bare SSE", f"{base}/v1/chat/completions", "peer", options.max_tokens))
+                url = f"{base}/v1/chat/completions"
+                servers.append(Server("bare SSE", url, "peer", options.max_tokens, asked_before()))
             elif options.peer == "serve-llm":
                 from perf.llm_app import running_llm
 
                 path = peers.enter_context(running_llm(options.state, tier))  # minutes; nothing else runs meanwhile
                 url = f"{options.url}{path}/v1/chat/completions"
                 padding = "word " * max(0, first.prompt_tokens - 50)  # 50: about the question and the template
-                servers.append(Server("ray.serve.llm", url, tier.model_id, options.max_tokens, padding))
+                servers.append(Server("ray.serve.llm", url, tier.model_id, options.max_tokens, never_asked(), padding))
             for server in servers:
                 await measure(session, server, min(options.streams), 1)  # wakes it
             results = []
@@ -203,11 +224,12 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
             return results
 
 
-def comparisons(results: Sequence[Result]) -> list[dict[str, float | int | None]]:
-    """Desk and peer at each number of streams."""
-    found: list[dict[str, float | int | None]] = []
-    for desk in (each for each in results if each.server == "desk"):
-        for peer in (each for each in results if each.server != "desk" and each.streams == desk.streams):
+def comparisons(results: Sequence[Result]) -> list[dict[str, str | float | None]]:
+    """Desk, either way, and peer at each number of streams."""
+    found: list[dict[str, str | float | None]] = []
+    desks = [each for each in results if each.server.startswith("desk")]
+    for desk in desks:
+        for peer in (each for each in results if each not in desks and each.streams == desk.streams):
             added = {
                 f"added_ttft_{name}_ms": getattr(desk.ttft_ms, name) - getattr(peer.ttft_ms, name)
                 for name in ("p50", "p99")
@@ -217,20 +239,21 @@ def comparisons(results: Sequence[Result]) -> list[dict[str, float | int | None]
                 "chunks_ratio": ratio(desk.chunks_per_s, peer.chunks_per_s),
                 "tokens_ratio": ratio(desk.tokens_per_s, peer.tokens_per_s),
             }
-            found.append({"streams": desk.streams, "dropped": desk.dropped, **added, **rates})
+            found.append({"server": desk.server, "streams": desk.streams, "dropped": desk.dropped, **added, **rates})
     return found
 
 
 def print_table(results: Sequence[Result]) -> None:
     print(
-        f"{'server':<15}{'streams':>8}{'answers':>9}{'dropped':>9}{'TTFT p50':>10}{'p99 ms':>9}{'chunks/s':>10}"
+        f"{'server':<20}{'streams':>8}{'answers':>9}{'dropped':>9}{'TTFT p50':>10}{'p99 ms':>9}{'chunks/s':>10}"
         f"{'tokens/s':>10}{'client CPU':>12}"
     )
     for each in results:
         ttft = f"{'-':>10}{'-':>9}" if each.ttft_ms is None else f"{each.ttft_ms.p50:>10.1f}{each.ttft_ms.p99:>9.1f}"
         print(
-            f"{each.server:<15}{each.streams:>8}{each.answers:>9}{each.dropped:>9}{ttft}{each.chunks_per_s:>10.1f}"
+            f"{each.server:<20}{each.streams:>8}{each.answers:>9}{each.dropped:>9}{ttft}{each.chunks_per_s:>10.1f}"
             f"{each.tokens_per_s:>10.1f}{each.client_cpu:>11.0%}"
+            + "".join(f"  {count} x {error}" for error, count in each.errors.items())
         )
 
 
@@ -262,7 +285,12 @@ def main() -> None:
     print_table(results)
     compared = comparisons(results)
     for row in compared:
-        print(", ".join(f"{name} {value:.3g}" for name, value in row.items() if value is not None))
+        told = {name: value for name, value in row.items() if value is not None}
+        print(
+            ", ".join(
+                f"{name} {value if isinstance(value, str) else format(value, '.3g')}" for name, value in told.items()
+            )
+        )
     result = {"benchmark": "stream", **origin, "peer": options.peer, "rounds": options.rounds}
     print(json.dumps(result | {"compared": compared, "servers": [asdict(each) for each in results]}))
 

@@ -30,7 +30,7 @@ class OneAtATime:
         self._inner = inner
         self._thread = asyncio.Lock()
 
-    async def understand(self, text: str) -> Understanding:
+    async def understand(self, text: str, tenant: str = "") -> Understanding:
         async with self._thread:
             await asyncio.sleep(UNDERSTAND_S)
             return await self._inner.understand(text)

@@ -157,7 +157,7 @@ async def test_it_is_known_how_many_turns_wait_for_parts_of_ours_and_models_are_
     understand = shop.pipeline.classifier.understand
 
     class Slow:
-        async def understand(self, text: str) -> Understanding:
+        async def understand(self, text: str, tenant: str = "") -> Understanding:
             await understands.wait()
             return await understand(text)
 

@@ -1,11 +1,13 @@
 import json
+from dataclasses import asdict
+from itertools import islice
 
 import pytest
 from starlette.testclient import TestClient
 
 from deployments.settings import SettingsError, TierSettings
 from perf.sse_peer import Script, build_app, frames
-from perf.stream import Reading, Result, Stream, comparisons, script_of, summarise
+from perf.stream import QUESTIONS, Reading, Result, Stream, comparisons, never_asked, script_of, summarise
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +61,14 @@ def result(server: str, first_s: float, chunks: int, errors: int = 0) -> Result:
 def test_desk_is_compared_with_its_peer_at_the_same_number_of_streams() -> None:
     desk, peer = result("desk", 0.12, 30, errors=1), result("bare SSE", 0.10, 60)
     assert (desk.answers, desk.dropped, desk.chunks_per_s, desk.tokens_per_s) == (4, 1, 60.0, 120.0)
-    (row,) = comparisons([desk, peer])
+    assert asdict(desk)["errors"] == {"503": 1}
+    row, again = comparisons([desk, result("desk, asked before", 0.11, 60), peer])
+    assert (again["server"], again["chunks_ratio"]) == ("desk, asked before", 1.0)
     assert row["added_ttft_p50_ms"] == pytest.approx(20)
     assert (row["streams"], row["dropped"], row["chunks_ratio"]) == (4, 1, 0.5)
+
+
+def test_no_question_is_asked_twice() -> None:
+    asked = list(islice(never_asked(), 500))
+    assert len(set(asked)) == len(set(islice(never_asked(), 500)) - set(asked)) == 500
+    assert all(any(question in each for question in QUESTIONS) for each in asked)
