@@ -102,11 +102,9 @@ class CacheStore:
         async with _store(), self._redis.pipeline(transaction=False) as pipe:
             pipe.hgetall(key)
             pipe.exists(_of(key, "block"))
-            for band in bands(simhash(normalized)):
-                pipe.smembers(near + band)
-            found, is_blocked, *members = await pipe.execute()
+            pipe.sunion([near + band for band in bands(simhash(normalized))])
+            found, is_blocked, names = await pipe.execute()
         entry = await self._entry(key, found)
-        names = {member for of_band in members for member in of_band}
         return Exact(entry, bool(is_blocked), tuple(_near(scope_of(key), name.decode()) for name in names))
 
     async def read(self, key: str) -> Entry | None:
