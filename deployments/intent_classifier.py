@@ -99,7 +99,8 @@ class IntentClassifier:
         return known
 
     def _remember(self, asked: _Asked, understanding: Understanding, model: IntentModel) -> None:
-        if model is self._remembers and len(asked[1]) <= _LONGEST_REMEMBERED:
+        tenant, text = asked
+        if tenant and model is self._remembers and len(text) <= _LONGEST_REMEMBERED:
             self._remembered[asked] = understanding
             if len(self._remembered) > MAX_REMEMBERED:
                 self._remembered.popitem(last=False)

@@ -30,7 +30,8 @@ class IntentClassifier(Protocol):
     async def understand(self, text: str, tenant: str = "") -> Understanding:
         """One encoder pass: the prediction and the query embedding.
 
-        tenant: who asks; what the same tenant has asked before may be remembered.
+        tenant: who asks; what the same tenant has asked before may be remembered. Nobody's question never is: whoever
+        looks whether this works, or how fast it is, asks as nobody.
         """
 
 

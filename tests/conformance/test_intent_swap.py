@@ -45,7 +45,7 @@ async def classifier(tmp_path: Path) -> AsyncIterator[IntentClassifier]:
 
 
 async def label_of(classifier: IntentClassifier, question: str) -> str:
-    return (await classifier.understand(question)).prediction.label
+    return (await classifier.understand(question, "acme")).prediction.label  # remembered, until a head is published
 
 
 async def test_a_new_head_is_taken_over_while_questions_are_answered(

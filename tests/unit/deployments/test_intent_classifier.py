@@ -69,3 +69,9 @@ async def test_the_oldest_is_forgotten(
     for text in ("one", "two", "one", "three", "one", "two"):
         await room.understand(text, "acme")
     assert embedder.passes == [["one"], ["two"], ["three"], ["two"]]
+
+
+async def test_who_asks_as_nobody_sees_the_encoder_work(room: IntentClassifier, embedder: CountingEmbedder) -> None:
+    for _ in range(2):
+        await room.understand("are you there?")
+    assert embedder.passes == [["are you there?"]] * 2
