@@ -138,7 +138,7 @@ class HttpSettings(Branch):
         description="How late the event loop of a replica may be, seconds; while it is later, questions are refused.",
     )
     target_wait_s: float = Field(
-        0.4,
+        0.8,
         gt=0,
         description="How long turns may wait for parts of the desk, language models apart, seconds: more of them than "
         "get done in that time are refused.",
