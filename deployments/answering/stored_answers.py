@@ -52,12 +52,13 @@ class StoredAnswers:
         return self._usable() is not None
 
     async def look_exact(self) -> CacheHit | None:
-        cache = self._usable()
+        """Also for a turn that may only seem to go on from the one before: the words of a curated question are one."""
+        query = self._state.query
+        cache = self._usable(may_stand_alone=not query.is_sure)
         if cache is None:
             return None
-        return await self._standing(
-            await self._from_cache(cache.lookup_exact(self._state.scope, self._state.query.normalized))
-        )
+        hit = await self._standing(await self._from_cache(cache.lookup_exact(self._state.scope, query.normalized)))
+        return hit if query.is_standalone or (hit is not None and hit.answer.path == "faq") else None
 
     async def look_semantic(self, understanding: Understanding | None) -> CacheHit | None:
         cache = self._usable()
@@ -104,11 +105,12 @@ class StoredAnswers:
             self._state.degrade("cache:down", error)
             return None
 
-    def _usable(self) -> SemanticCache | None:
+    def _usable(self, may_stand_alone: bool = False) -> SemanticCache | None:
         """None where an answer depends on more than its question: on history, or on a forced model."""
         request = self._state.request
         own_wishes = request.model is not None or request.max_output_tokens is not None or request.temperature > 0
-        is_everybodys = not own_wishes and self._state.query.is_standalone and not self._state.private
+        stands_alone = self._state.query.is_standalone or may_stand_alone
+        is_everybodys = not own_wishes and stands_alone and not self._state.private
         return self._cache if is_everybodys else None
 
     async def keep(

@@ -389,6 +389,31 @@ async def test_follow_up_is_never_answered_from_the_cache(shop: Shop) -> None:
     assert record.path
 
 
+async def test_words_of_a_curated_question_are_that_question_though_they_might_go_on_from_the_turn_before(
+    tmp_path: Path,
+) -> None:
+    question, answer = "What does the guarantee include?", "Faults of material."
+    shop = Shop(
+        tmp_path, retriever=InMemoryRetriever(HashEmbedder(dim=512), [qa("guarantee", question, answer), *CHUNKS])
+    )
+    assert path((await shop.ask(question))[0]) == "faq"
+    events, _ = await shop.ask("Do you have the Brew One?", "Yes.", question)
+    assert path(events) == "exact_cache"
+    assert text(events) == answer
+
+
+async def test_what_a_model_wrote_to_the_same_words_is_no_answer_where_they_may_go_on(tmp_path: Path) -> None:
+    guarantee = passage("guarantee", "The guarantee does include faults of material.")
+    retriever = InMemoryRetriever(HashEmbedder(dim=512), [guarantee, *CHUNKS])
+    llm = ScriptedLLM("The guarantee does include faults of material.")
+    shop = await Shop(tmp_path, retriever=retriever, llm=llm).ready()
+    question = "What does the guarantee include?"
+    asked = [path((await shop.ask(question, conversation_id=asker))[0]) for asker in ("one", "two", "three")]
+    assert asked[-1] == "exact_cache"
+    events, _ = await shop.ask("Do you have the Brew One?", "Yes.", question)
+    assert path(events) not in ("exact_cache", "semantic_cache")
+
+
 @pytest.mark.parametrize(("said", "language"), [("ok, thanks a lot", "en"), ("you stupid bot", "en"), ("早上好", "zh")])
 async def test_turn_that_asks_nothing_is_answered_without_a_search(shop: Shop, said: str, language: str) -> None:
     events, record = await shop.ask(said)

@@ -87,7 +87,8 @@ def test_what_got_on_while_few_waited_tells_nothing() -> None:
 
 async def test_who_waits_is_looked_at_all_the_time() -> None:
     come = itertools.count(1000, 5)
-    admission = Admission(settings(http={"target_lag_s": 1000, "target_wait_s": 0.4}), lambda: 0.6, lambda: (40, next(come)))
+    patient = settings(http={"target_lag_s": 1000, "target_wait_s": 0.4})
+    admission = Admission(patient, lambda: 0.6, lambda: (40, next(come)))
     admission.at_work.count = 40
     watching = asyncio.create_task(admission.watch())
     async with asyncio.timeout(30):
