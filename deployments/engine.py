@@ -7,12 +7,14 @@ spared by speaking in dictionaries. It subclasses a Serve class, so it is the on
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
+from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
@@ -22,12 +24,21 @@ from deployments.engine_wire import call_deltas
 from deployments.lease import Leases
 from deployments.llm_scaling import TokensInFlight
 
+_NICENESS = 5  # without a GPU, of the engine's processes: who is answered from the cache goes first, a third to it
+
 
 class EngineError(RuntimeError):
     """The engine refused or broke off a generation."""
 
 
 class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, llm_config: LLMConfig, **options: Any
+    ) -> None:
+        if not any(bundle.get("GPU") for bundle in llm_config.placement_group_config["bundles"]):
+            os.nice(_NICENESS)  # the engine's processes are children of this one
+        await super().__init__(llm_config, **options)
+
     async def generate(
         self, request: dict[str, Any], holder: str = "", generation: str = ""
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
