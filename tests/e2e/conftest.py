@@ -75,11 +75,12 @@ class Desk:
         found = descendants(self.running.launcher.pid)
         return [process for process in found if title in command_line(process.pid)]
 
-    def passes(self, suite: Path) -> None:
+    def passes(self, suite: Path, *, in_callers_loop: bool = False) -> None:
         """Runs a file of tests in a process that joins this desk's Ray, and calls its rooms as the ingress does.
 
         In a process of its own: Ray reads where and how to join when it is imported. Its handles have a loop of their
         own, as pytest's stands still between tests, and a handle whose loop does so is never told of replicas again.
+        in_callers_loop: they have the tests' own, as in the ingress; what may wait at a caller is counted otherwise.
         """
         address = self.running.ray_address
         assert address is not None
@@ -89,7 +90,8 @@ class Desk:
             cwd=ROOT,
             env=self.environment
             | ray_client_environment(Instance(self.state), address)
-            | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1", "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "1"},
+            | {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+            | {"RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": str(int(not in_callers_loop))},
             capture_output=True,
             text=True,
             timeout=SUITE_TIMEOUT_S,

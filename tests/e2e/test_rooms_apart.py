@@ -41,4 +41,4 @@ def test_every_room_has_a_process_of_its_own_and_all_answer_together(scattered: 
 
 
 def test_rooms_at_a_distance_keep_the_contracts_of_their_fakes(scattered: Desk) -> None:
-    scattered.passes(Path(__file__).with_name("rooms_suite.py"))
+    scattered.passes(Path(__file__).with_name("rooms_suite.py"), in_callers_loop=True)
