@@ -100,7 +100,7 @@ async def test_a_stream_that_one_node_began_goes_on_through_the_door_of_the_othe
                     turn_id = json.loads(line.removeprefix("data: "))["id"].removeprefix("chatcmpl-")
                     break
         events = f"/v1/turns/{turn_id}/events"
-        seen = await read_events(client, f"{first}{events}", "0", most=5)
+        seen = await read_events(client, f"{first}{events}", "0", most=2)
         rest = await read_events(client, f"{second}{events}", seen[-1][0])
         report = {"state": "running"}  # at the store for a moment, where the one who writes was read
         async with asyncio.timeout(HTTP_TIMEOUT_S):
