@@ -38,6 +38,7 @@ _PEAK_CONNECTIONS = 32
 _PAUSE_AFTER_REFUSAL_S = 0.1  # a refusal takes no time: without a pause the loop would do nothing but collect them
 _OPENING_AT_ONCE = 25  # connections that are opened together: it is the holding that is measured
 _STEP_S = 0.005  # of the open loop
+_CONVERSATIONS = 20_000  # that run in it: turns of one follow each other, and a customer has seconds between two
 _MOST_IN_FLIGHT = 4000  # of the open loop; beyond, the client is what is overloaded, and says so
 
 
@@ -241,7 +242,7 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
     async with _session(0) as session:
         while (now := time.perf_counter() - began) < seconds:
             while asked < now * per_s and in_flight < _MOST_IN_FLIGHT:
-                fields = {"conversation_id": f"c{asked % 50}"} if random.random() < running_share else {}
+                fields = {"conversation_id": f"c{asked % _CONVERSATIONS}"} if random.random() < running_share else {}
                 task = asyncio.create_task(ask_http(session, url, _body(random.choice(QUESTIONS), **fields)))
                 task.add_done_callback(landed)
                 asks.append(task)
