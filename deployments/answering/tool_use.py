@@ -23,7 +23,7 @@ from deployments.answering.tokens import estimated_tokens
 from deployments.answering.turn_state import TurnState
 from deployments.answering.types import AnswerEvent, RetrievedChunk, ToolUse, Understanding
 from deployments.answering.writing import Models, Writer
-from models.protocols import ChatMessage, GenerationEnd, GenerationRequest, TextDelta
+from models.protocols import ChatMessage, GenerationEnd, GenerationRequest
 
 
 class ToolWriter(Writer):
@@ -46,20 +46,16 @@ class ToolWriter(Writer):
             raise RoomUnavailableError("no model that takes tools is up")
         writing = Generation(tiers, lambda tier: self._generation(tier, chunks), self._help())
         async with aclosing(self._checked(writing, chunks)) as items:
-            item: TextDelta | GenerationEnd | None = await anext(items)
+            first = await anext(items)
             name, sources = writing.author.settings.name, self._sources_for(writing.author, chunks)
             end, grounder = GenerationEnd("stop", 0, 0), Grounder(sources)
             yield self._state.begin(name, f"tools, {len(sources.chunks)} sources for the {name} model, {route.reason}")
-            while item is not None:
-                if isinstance(item, GenerationEnd):
-                    end = item
-                else:
-                    yield self._state.delta(item.text)
-                    for citation in grounder.feed(item.text):
-                        yield self._state.cited(citation)
-                item = await anext(items, None)
-        for citation in grounder.rest():
-            yield self._state.cited(citation)
+            async with aclosing(self._told(first, items, grounder)) as told:
+                async for said in told:
+                    if isinstance(said, GenerationEnd):
+                        end = said
+                    else:
+                        yield said
         for call in writing.calls:
             yield self._state.called(call)
         self._note_route(route, chunks, understanding)

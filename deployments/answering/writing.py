@@ -124,17 +124,12 @@ class Writer:
             self._models.loads.began_to_write(name, time.perf_counter() - began_s)
             yield self._state.begin(name, f"{len(sources.chunks)} sources for the {name} model, {route.reason}")
             end, grounder = GenerationEnd("stop", 0, 0), Grounder(sources)
-            item: TextDelta | GenerationEnd | None = first
-            while item is not None:
-                if isinstance(item, GenerationEnd):
-                    end = item
-                else:
-                    yield self._state.delta(item.text)
-                    for citation in grounder.feed(item.text):
-                        yield self._state.cited(citation)
-                item = await anext(items, None)
-        for citation in grounder.rest():
-            yield self._state.cited(citation)
+            async with aclosing(self._told(first, items, grounder)) as told:
+                async for said in told:
+                    if isinstance(said, GenerationEnd):
+                        end = said
+                    else:
+                        yield said
         is_own_word = grounder.has_source or self._gives_own_words
         if not is_own_word:  # it cannot be taken back: the customer is told, and offered a person
             yield self._state.delta(f"\n\n{UNSUPPORTED[self._state.query.language]}")
@@ -146,6 +141,25 @@ class Writer:
         await self._stored.keep(understanding, sources.chunks, bound)
         self._note_route(route, chunks, understanding)
         yield done
+
+    async def _told(
+        self,
+        first: TextDelta | GenerationEnd,
+        items: AsyncGenerator[TextDelta | GenerationEnd, None],
+        grounder: Grounder,
+    ) -> AsyncGenerator[AnswerEvent | GenerationEnd, None]:
+        """What a model writes, with each source as soon as its sentence is finished."""
+        item: TextDelta | GenerationEnd | None = first
+        while item is not None:
+            if isinstance(item, GenerationEnd):
+                yield item
+            else:
+                yield self._state.delta(item.text)
+                for citation in grounder.feed(item.text):
+                    yield self._state.cited(citation)
+            item = await anext(items, None)
+        for citation in grounder.rest():
+            yield self._state.cited(citation)
 
     def _note_route(self, route: Route, chunks: list[RetrievedChunk], understanding: Understanding | None) -> None:
         """Also where nothing was chosen: what was seen then is what a choice can be fitted to."""
