@@ -1,11 +1,13 @@
 """Who is let in when more ask than can be answered in time: early, before a body is parsed, and cheaply.
 
-Two things tell. How late this process's event loop is, of which each turn needs several rounds: while it is later than
-`target_lag_s`, a growing share of the questions is refused. And how many turns wait for a part of ours (the encoder's
+Three things tell. How late this process's event loop is, of which each turn needs several rounds: while it is later
+than `target_lag_s`, a growing share of the questions is refused. How long one round of the loop has been at the
+questions that came during the one before: they wait for each other, and what comes meanwhile waits for all of them, so what
+would wait for longer than `target_wait_s` is refused. And how many turns wait for a part of ours (the encoder's
 thread, a search) while the loop itself is in time: not more than get done within `target_wait_s`. A language model is
-no such part: it is slow by nature, and has a queue and a breaker of its own. Either way those that begin a
-conversation are refused first, those of running conversations only once all of the others are. Where few are at work,
-or wait, nobody is refused.
+no such part: it is slow by nature, and has a queue and a breaker of its own. Each time those that begin a conversation are
+refused first, those of running conversations only once all of the others are. Where few are at work, or wait, nobody
+is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import time
 from collections.abc import Callable
 
 import structlog
@@ -50,6 +53,32 @@ class Shedding:
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""
         return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
+
+
+class Round:
+    """How long one round of the loop has been at questions. Pure. Times are of one clock, seconds.
+
+    A loop that is behind reads all that has come, and answers it before it looks at anything else: what it is late by
+    is known only then. So it is reckoned while it happens.
+    """
+
+    def __init__(self, target_wait_s: float) -> None:
+        self._target_s = target_wait_s
+        self._asked = 0
+        self._began_s = 0.0
+
+    def ended(self) -> None:
+        self._asked = 0
+
+    def asked(self, now_s: float) -> None:
+        if self._asked == 0:
+            self._began_s = now_s
+        self._asked += 1
+
+    def refusal_probability(self, is_running: bool, now_s: float) -> float:
+        """is_running: of a conversation that has begun."""
+        patience_s = self._target_s / (2 if is_running else 4)  # it has waited for the round before as well
+        return float(self._asked >= _FEW and now_s - self._began_s > patience_s)
 
 
 class Queue:
@@ -106,9 +135,15 @@ class Admission:
         settings: AppSettings,
         random_share: Callable[[], float] | None = None,
         waiting: Callable[[], tuple[int, int]] = lambda: (0, 0),
+        now_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`."""
+        """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`.
+
+        now_s: not the loop's own clock, which may stand still for a round.
+        """
         self._waiting = waiting
+        self._now_s = now_s
+        self._round = Round(settings.http.target_wait_s)
         self._queue = Queue(settings.http.target_wait_s)
         self._shedding = Shedding(settings.http.target_lag_s)
         self.at_work = AtWork()
@@ -120,15 +155,20 @@ class Admission:
         }
 
     @property
-    def is_shedding(self) -> bool:
-        return self._share(is_running=False) > 0 and self.at_work.count >= _FEW
+    def chooses(self) -> bool:
+        """Whether it matters what a question is of: new conversations are refused, and running ones not all."""
+        now_s = self._now_s()
+        return self._share(is_running=False, now_s=now_s) > 0 and self._share(is_running=True, now_s=now_s) < 1
 
     def check(self, principal: Principal, is_running: bool) -> None:
         """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask."""
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
-        if self.is_shedding and self._random_share() < (share := self._share(is_running)):
+        now_s = self._now_s()
+        share = self._share(is_running, now_s)
+        self._round.asked(now_s)
+        if share and self._random_share() < share:
             # Spread out, or all who were refused would be back in the same second.
             raise _with_pause(OverloadedError(), 1 + 4 * share + 4 * self._random_share())
 
@@ -141,12 +181,17 @@ class Admission:
             now_s = loop.time()
             self._shedding.observe(now_s - looked_s - TICK_S, now_s - looked_s)
             self._queue.observe(*self._waiting(), now_s - looked_s)
+            self._round.ended()
             looked_s = now_s
-            if (self._share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
+            if (self._lasting_share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
-    def _share(self, is_running: bool) -> float:
+    def _share(self, is_running: bool, now_s: float) -> float:
+        lasting = self._lasting_share(is_running) if self.at_work.count >= _FEW else 0.0
+        return max(lasting, self._round.refusal_probability(is_running, now_s))
+
+    def _lasting_share(self, is_running: bool) -> float:
         return max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
 
 

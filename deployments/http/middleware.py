@@ -16,7 +16,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.answering.errors import HeadersTooLargeError, PayloadTooLargeError, RaydeskError
+from deployments.answering.errors import (
+    HeadersTooLargeError,
+    OverloadedError,
+    PayloadTooLargeError,
+    RaydeskError,
+)
 from deployments.answering.types import Principal
 from deployments.http.admission import Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
@@ -115,7 +120,7 @@ class RequestId:
             answer = public_error(error)
             if answer is None or answer.status == 500:
                 log.exception("internal_error", request_id=request_id, path=scope["path"])
-            elif answer.status > 500:
+            elif answer.status > 500 and answer.code != OverloadedError.code:  # of which there are many: counted alone
                 log.warning("request_failed", code=answer.code, request_id=request_id, path=scope["path"])
             answer = answer or internal_error()
             self._on_error(answer.code, answer.status)
@@ -197,7 +202,7 @@ class Door:
 
     async def _admitted(self, principal: Principal, receive: Receive) -> Receive:
         """Raises `RateLimitedError` and `OverloadedError`; else gives back what was looked at."""
-        if not self._admission.is_shedding:
+        if not self._admission.chooses:  # all are let in, or none
             self._admission.check(principal, is_running=True)
             return receive
         first = await receive()  # most bodies come in one piece

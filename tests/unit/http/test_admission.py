@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Principal
-from deployments.http.admission import Admission, Queue, Shedding
+from deployments.http.admission import Admission, Queue, Round, Shedding
 from deployments.http.app import build_http_app
 from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
 
@@ -50,6 +50,32 @@ def test_one_long_pause_of_the_process_refuses_next_to_nobody() -> None:
     for _ in range(10):
         made.observe(0.0, TICK_S)
     assert made.share == 0
+
+
+def test_what_came_during_a_long_round_is_refused_once_it_has_waited_too_long() -> None:
+    made = Round(target_wait_s=0.2)
+    refused: dict[bool, list[int]] = {True: [], False: []}
+    for number in range(300):  # a millisecond each
+        for is_running, numbers in refused.items():
+            if made.refusal_probability(is_running, now_s=number / 1000):
+                numbers.append(number)
+        made.asked(number / 1000)
+    assert refused[False] == list(range(51, 300))
+    assert refused[True] == list(range(101, 300))
+    made.ended()
+    assert made.refusal_probability(False, 0.3) == 0
+
+
+def test_a_round_that_is_long_for_another_reason_refuses_nobody() -> None:
+    made = Round(target_wait_s=0.2)
+    for number in range(15):
+        made.asked(number)
+        assert made.refusal_probability(False, number + 10.0) == 0
+    made.ended()
+    made.asked(100.0)  # after a pause: it is counted from here
+    for _ in range(20):
+        made.asked(100.01)
+    assert made.refusal_probability(False, 100.02) == 0
 
 
 def queue(waiting: int, per_s: float, seconds: float = 5) -> Queue:
@@ -92,7 +118,7 @@ async def test_who_waits_is_looked_at_all_the_time() -> None:
     admission.at_work.count = 40
     watching = asyncio.create_task(admission.watch())
     async with asyncio.timeout(30):
-        while not admission._share(is_running=False) > 0.6:  # noqa: ASYNC110 - nobody tells
+        while not admission._lasting_share(is_running=False) > 0.6:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     watching.cancel()
     principal = Principal("demo", frozenset(), "loopback")
