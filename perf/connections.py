@@ -157,9 +157,8 @@ async def hold(
         for kind, open_one in (("websocket", _open_socket), ("http", _open_http)):
             before = _resident_kib(replica)
             found: list[Any] = []
-            for _ in range(0, connections, _OPENING_AT_ONCE):
-                found += await asyncio.gather(*(open_one(session, url) for _ in range(_OPENING_AT_ONCE)))
-            found = found[:connections]
+            while (left := connections - len(found)) > 0:
+                found += await asyncio.gather(*(open_one(session, url) for _ in range(min(left, _OPENING_AT_ONCE))))
             if before is not None and (after := _resident_kib(replica)) is not None:
                 memory[kind] = (after - before) / connections
             users += [asyncio.create_task(_use(one, pause_s, stop, asks[kind])) for one in found]
