@@ -2,10 +2,9 @@
 # Stands in for the haproxy binary (RAY_SERVE_HAPROXY_BINARY_PATH): corrects the configuration that Ray Serve has
 # written, and then becomes the real HAProxy (RAYDESK_HAPROXY_BINARY). The configuration file is the argument after -f.
 #   - Metrics and statistics are offered on every network interface: they go to loopback. Customers' door stays as it is.
-#   - Two request headers let a client switch off Serve's time limit and its notice of disconnects: they go.
+#   - haproxy_door.cfg: what the door itself decides, of headers and of questions that are too many.
 #   - With spliced request bodies HAProxy 2.8 does not notice that a customer has left before the first byte of the answer:
 #     the engine would write to its end for nobody. Bodies are small, so nothing is lost.
-#   - A request id is echoed whatever it holds: only plain ones pass, or Serve makes one.
 #   - Where no replica can be reached, Serve says 500 or 404: haproxy_503.http says that it is worth asking again.
 #   - A door that is opened again knows no replica until Serve's controller has told it: it begins with those of before.
 #   - A HAProxy whose manager was killed goes on with what it knew, on the same port: the next one takes over from it.
@@ -27,17 +26,16 @@ if [ -n "$config" ]; then
     elif [ -z "$reloads" ] && [ -e "$config.served" ]; then
         cp "$config.served" "$config"
     fi
-    closed=$(dirname "$0")/haproxy_503.http
+    here=$(dirname "$0")
+    closed=$here/haproxy_503.http
     sed -i -E \
         -e '/^[[:space:]]*option splice-request/d' \
         -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
-        -e '/^frontend http_frontend/a\
-    http-request del-header x-request-timeout-seconds\
-    http-request del-header x-request-disconnect-disabled\
-    http-request del-header x-request-id unless { req.hdr(x-request-id) -m reg ^[A-Za-z0-9._-]{1,64}$ }' \
+        -e "/^frontend http_frontend/r $here/haproxy_door.cfg" \
         -e "s|^([[:space:]]*errorfile 50[234]) .*|\1 $closed|" \
         -e "/^backend default_backend/,/return/s|return status 404 .*|return status 503 errorfile $closed|" \
         "$config"
+    sed -i "s|HERE/|$here/|" "$config"
 
     # By port: a node that was started again has another folder.
     door=$(sed -n '/^frontend http_frontend/,$s/^[[:space:]]*bind .*:\([0-9]*\).*/\1/p' "$config" | head -n 1)

@@ -8,6 +8,9 @@ thread, a search) while the loop itself is in time: not more than get done withi
 no such part: it is slow by nature, and has a queue and a breaker of its own. Each time those that begin a conversation are
 refused first, those of running conversations only once all of the others are. Where few are at work, or wait, nobody
 is refused.
+
+To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it what
+share of new conversations to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose anew.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ _MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause 
 _FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
 _MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
 _MOST_RETRY_S = 60
+SHED_HEADER = b"x-raydesk-shed"  # to the door, with each response: percent of new conversations to refuse
+CHOSEN_HEADER = "x-raydesk-chosen"  # from the door: this one is to be answered
+_MOST_SHED = 95  # percent: of all that come some must pass, whose answers tell the door when it is over
 # What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
 _SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
 
@@ -70,6 +76,10 @@ class Round:
     def ended(self) -> None:
         self._asked = 0
 
+    @property
+    def has_many(self) -> bool:
+        return self._asked >= _FEW
+
     def asked(self, now_s: float) -> None:
         if self._asked == 0:
             self._began_s = now_s
@@ -78,7 +88,7 @@ class Round:
     def refusal_probability(self, is_running: bool, now_s: float) -> float:
         """is_running: of a conversation that has begun."""
         patience_s = self._target_s / (2 if is_running else 4)  # it has waited for the round before as well
-        return float(self._asked >= _FEW and now_s - self._began_s > patience_s)
+        return float(self.has_many and now_s - self._began_s > patience_s)
 
 
 class Queue:
@@ -144,6 +154,7 @@ class Admission:
         self._waiting = waiting
         self._now_s = now_s
         self._round = Round(settings.http.target_wait_s)
+        self._had_many = False  # between the last two looks: where all is answered at once, nobody is seen at work
         self._queue = Queue(settings.http.target_wait_s)
         self._shedding = Shedding(settings.http.target_lag_s)
         self.at_work = AtWork()
@@ -160,8 +171,16 @@ class Admission:
         now_s = self._now_s()
         return self._share(is_running=False, now_s=now_s) > 0 and self._share(is_running=True, now_s=now_s) < 1
 
+    def tells(self) -> list[tuple[bytes, bytes]]:
+        """The header that tells the door whom to refuse; none while that is nobody."""
+        share = self._lasting_share(is_running=False)
+        return [(SHED_HEADER, b"%d" % min(_MOST_SHED, round(100 * share)))] if share else []
+
     def check(self, principal: Principal, is_running: bool) -> None:
-        """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask."""
+        """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask.
+
+        is_running: of a conversation that has begun; also what the door has chosen.
+        """
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
@@ -181,6 +200,7 @@ class Admission:
             now_s = loop.time()
             self._shedding.observe(now_s - looked_s - TICK_S, now_s - looked_s)
             self._queue.observe(*self._waiting(), now_s - looked_s)
+            self._had_many = self._round.has_many
             self._round.ended()
             looked_s = now_s
             if (self._lasting_share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
@@ -188,10 +208,11 @@ class Admission:
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
     def _share(self, is_running: bool, now_s: float) -> float:
-        lasting = self._lasting_share(is_running) if self.at_work.count >= _FEW else 0.0
-        return max(lasting, self._round.refusal_probability(is_running, now_s))
+        return max(self._lasting_share(is_running), self._round.refusal_probability(is_running, now_s))
 
     def _lasting_share(self, is_running: bool) -> float:
+        if self.at_work.count < _FEW and not self._had_many:
+            return 0.0
         return max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
 
 

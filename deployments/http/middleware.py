@@ -23,7 +23,7 @@ from deployments.answering.errors import (
     RaydeskError,
 )
 from deployments.answering.types import Principal
-from deployments.http.admission import Admission, is_of_a_running_conversation
+from deployments.http.admission import CHOSEN_HEADER, Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -75,6 +75,7 @@ def error_response(error: PublicError, request_id: str, headers: Mapping[str, st
 class RequestId:
     """Gives every request an id and every response its common headers; what nobody caught becomes a plain 500.
 
+    tells: further headers of every response, for the door.
     sends_id: False behind Ray Serve, which puts the id that it was sent, or made, on the response itself.
     on_error: is told the code and status of each request that is answered with an error.
     """
@@ -84,11 +85,13 @@ class RequestId:
         app: ASGIApp,
         new_id: Callable[[], str],
         sends_id: bool = True,
+        tells: Callable[[], list[tuple[bytes, bytes]]] = list,
         on_error: Callable[[str, int], None] = lambda code, status: None,
     ) -> None:
         self._app = app
         self._new_id = new_id
         self._sends_id = sends_id
+        self._tells = tells
         self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +112,7 @@ class RequestId:
                 started = True
                 if self._sends_id:
                     MutableHeaders(raw=message["headers"])["x-request-id"] = request_id
-                message["headers"] = _with_common_headers(message["headers"], scope["path"])
+                message["headers"] = _with_common_headers(message["headers"], scope["path"]) + self._tells()
             await send(message)
 
         try:
@@ -194,15 +197,15 @@ class Door:
             scope["state"]["principal"] = self._authenticator.principal(headers, scope["path"])
         self._check_announced_length(headers)
         if scope["path"] in self._asking_paths and scope["method"] == "POST":
-            receive = await self._admitted(scope["state"]["principal"], receive)
+            receive = await self._admitted(scope["state"]["principal"], CHOSEN_HEADER in headers, receive)
             with self._admission.at_work:
                 await self._app(scope, self._limited(receive), send)
             return
         await self._app(scope, self._limited(receive), send)
 
-    async def _admitted(self, principal: Principal, receive: Receive) -> Receive:
+    async def _admitted(self, principal: Principal, is_chosen: bool, receive: Receive) -> Receive:
         """Raises `RateLimitedError` and `OverloadedError`; else gives back what was looked at."""
-        if not self._admission.chooses:  # all are let in, or none
+        if is_chosen or not self._admission.chooses:  # all are let in, or none
             self._admission.check(principal, is_running=True)
             return receive
         first = await receive()  # most bodies come in one piece

