@@ -2,15 +2,16 @@
 
 Three things tell. How late this process's event loop is, of which each turn needs several rounds: while it is later
 than `target_lag_s`, a growing share of the questions is refused. How long one round of the loop has been at the
-questions that came during the one before: they wait for each other, and what comes meanwhile waits for all of them, so what
-would wait for longer than `target_wait_s` is refused. And how many turns wait for a part of ours (the encoder's
+questions that came during the one before: they wait for each other, and what comes meanwhile waits for all of them, so
+what would wait for longer than `target_wait_s` is refused. And how many turns wait for a part of ours (the encoder's
 thread, a search) while the loop itself is in time: not more than get done within `target_wait_s`. A language model is
-no such part: it is slow by nature, and has a queue and a breaker of its own. Each time those that begin a conversation are
-refused first, those of running conversations only once all of the others are. Where few are at work, or wait, nobody
-is refused.
+no such part: it is slow by nature, and has a queue and a breaker of its own. Each time those that begin a conversation
+are refused first, those of running conversations only once all of the others are. Where few are at work, or wait,
+nobody is refused.
 
-To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it what
-share of new conversations to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose anew.
+To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it
+what share of new conversations to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose
+anew.
 """
 
 from __future__ import annotations

@@ -99,9 +99,7 @@ def build_http_app(
         routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
             *_for_other_pages(settings),
-            Middleware(
-                RequestId, new_id=new_id, sends_id=sends_request_id, tells=admission.tells, on_error=on_error
-            ),
+            Middleware(RequestId, new_id=new_id, sends_id=sends_request_id, tells=admission.tells, on_error=on_error),
             Middleware(
                 Door,
                 settings=settings,

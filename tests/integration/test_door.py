@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx2
 import pytest
@@ -45,8 +45,8 @@ backend http-desk
 
 
 class _Desk(BaseHTTPRequestHandler):
-    shed: str | None = None  # what it tells the door, percent
-    got: list[dict[str, str]] = []  # headers of the questions that it was asked
+    shed: ClassVar[str | None] = None  # what it tells the door, percent
+    got: ClassVar[list[dict[str, str]]] = []  # headers of the questions that it was asked
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
