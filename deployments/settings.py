@@ -135,7 +135,8 @@ class HttpSettings(Branch):
     target_lag_s: float = Field(
         0.1,
         gt=0,
-        description="How late the event loop of a replica may be, seconds; while it is later, questions are refused.",
+        description="How late a replica may hear a question, by its event loop or since its machine's door took it, "
+        "seconds; while that is later, a growing share of them is refused.",
     )
     target_wait_s: float = Field(
         0.8,

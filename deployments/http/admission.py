@@ -1,13 +1,12 @@
 """Who is let in when more ask than can be answered in time: early, before a body is parsed, and cheaply.
 
-Three things tell. How late this process's event loop is, of which each turn needs several rounds: while it is later
-than `target_lag_s`, a growing share of the questions is refused. How long one round of the loop has been at the
-questions that came during the one before: they wait for each other, and what comes meanwhile waits for all of them, so
-what would wait for longer than `target_wait_s` is refused. And how many turns wait for a part of ours (the encoder's
-thread, a search) while the loop itself is in time: not more than get done within `target_wait_s`. A language model is
-no such part: it is slow by nature, and has a queue and a breaker of its own. Each time those that begin a conversation
-are refused first, those of running conversations only once all of the others are. Where few are at work, or wait,
-nobody is refused.
+Two things tell. How late questions are heard: by this process's event loop, of which each turn needs several rounds,
+and before it, since the loop accepts one connection a round, so that with many of them its rounds stay short and
+customers wait outside. While that is later than `target_lag_s`, a growing share of the questions is refused. And how
+many turns wait for a part of ours (the encoder's thread, a search): not more than get done within `target_wait_s`. A
+language model is no such part: it is slow by nature, and has a queue and a breaker of its own. Either way those that
+begin a conversation are refused first, those of running conversations only once all of the others are. Where few are
+at work, ask, or wait, nobody is refused.
 
 To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it
 what share of new conversations to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose
@@ -19,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import socket
 import time
 from collections.abc import Callable
 
@@ -32,64 +32,62 @@ from deployments.settings import AppSettings
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.05  # pause between looks at the loop
-_GAIN_PER_S = 1.0  # share by which refusals grow in a second in which the loop is twice as late as it may be
+# Share by which refusals grow in a second in which questions are heard twice as late as they may be, and shrink in one
+# in which they are heard at once.
+_GAIN_PER_S = 1.0
 _MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause of the process sheds next to nobody
 _FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
 _MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
 _MOST_RETRY_S = 60
+CAME_HEADER = "x-raydesk-came"  # from the door: its host, and when it took the question, Unix ms
 SHED_HEADER = b"x-raydesk-shed"  # to the door, with each response: percent of new conversations to refuse
 CHOSEN_HEADER = "x-raydesk-chosen"  # from the door: this one is to be answered
 _MOST_SHED = 95  # percent: of all that come some must pass, whose answers tell the door when it is over
+_HOST = socket.gethostname()
 # What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
 _SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
 
 
 class Shedding:
-    """What share of the questions to refuse. Pure: told how late the loop is."""
+    """What share of the questions to refuse. Pure: told how late they are heard."""
 
     def __init__(self, target_lag_s: float) -> None:
         self._target_s = target_lag_s
+        self._late = 0.0  # at the last look, in multiples of the target
         self.share = 0.0  # 0-1; up to a half it falls on new conversations alone
 
     def observe(self, lag_s: float, elapsed_s: float) -> None:
-        """lag_s: how late the loop was. elapsed_s: since the last look; a long pause counts as a short one."""
-        excess = min(lag_s / self._target_s, _MOST_LATE) - 1
-        change = _GAIN_PER_S * excess * min(elapsed_s, 2 * TICK_S)
-        self.share = min(1.0, max(0.0, self.share + change))
+        """lag_s: how late that was. elapsed_s: since the last look; a long pause counts as a short one."""
+        late, before = min(lag_s / self._target_s, _MOST_LATE), self._late
+        self._late = late
+        passed_s = min(elapsed_s, 2 * TICK_S)
+        if late < 1:
+            self.share = max(0.0, self.share - _GAIN_PER_S * (1 - late) * passed_s)
+        elif late >= before:  # or what waits is getting less already: to refuse more would leave nothing to do
+            self.share = min(1.0, self.share + _GAIN_PER_S * (late - 1) * passed_s)
 
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""
         return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
 
 
-class Round:
-    """How long one round of the loop has been at questions. Pure. Times are of one clock, seconds.
+class Asked:
+    """The questions since the last look. Pure."""
 
-    A loop that is behind reads all that has come, and answers it before it looks at anything else: what it is late by
-    is known only then. So it is reckoned while it happens.
-    """
+    def __init__(self) -> None:
+        self._count = 0
+        self._longest_wait_s = 0.0
 
-    def __init__(self, target_wait_s: float) -> None:
-        self._target_s = target_wait_s
-        self._asked = 0
-        self._began_s = 0.0
+    def note(self, waited_s: float) -> None:
+        """waited_s: since the door took it."""
+        self._count += 1
+        self._longest_wait_s = max(self._longest_wait_s, waited_s)
 
-    def ended(self) -> None:
-        self._asked = 0
-
-    @property
-    def has_many(self) -> bool:
-        return self._asked >= _FEW
-
-    def asked(self, now_s: float) -> None:
-        if self._asked == 0:
-            self._began_s = now_s
-        self._asked += 1
-
-    def refusal_probability(self, is_running: bool, now_s: float) -> float:
-        """is_running: of a conversation that has begun."""
-        patience_s = self._target_s / (2 if is_running else 4)  # it has waited for the round before as well
-        return float(self.has_many and now_s - self._began_s > patience_s)
+    def taken(self) -> tuple[int, float]:
+        """How many, and how long one of them had waited, seconds. Begins anew."""
+        found = self._count, self._longest_wait_s
+        self._count, self._longest_wait_s = 0, 0.0
+        return found
 
 
 class Queue:
@@ -146,16 +144,13 @@ class Admission:
         settings: AppSettings,
         random_share: Callable[[], float] | None = None,
         waiting: Callable[[], tuple[int, int]] = lambda: (0, 0),
-        now_s: Callable[[], float] = time.monotonic,
+        now_s: Callable[[], float] = time.time,
     ) -> None:
-        """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`.
-
-        now_s: not the loop's own clock, which may stand still for a round.
-        """
+        """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`. now_s: Unix time."""
         self._waiting = waiting
         self._now_s = now_s
-        self._round = Round(settings.http.target_wait_s)
-        self._had_many = False  # between the last two looks: where all is answered at once, nobody is seen at work
+        self._asked = Asked()
+        self._had_many_s = -math.inf  # loop time: where all is answered at once, nobody is seen at work
         self._queue = Queue(settings.http.target_wait_s)
         self._shedding = Shedding(settings.http.target_lag_s)
         self.at_work = AtWork()
@@ -169,12 +164,18 @@ class Admission:
     @property
     def chooses(self) -> bool:
         """Whether it matters what a question is of: new conversations are refused, and running ones not all."""
-        now_s = self._now_s()
-        return self._share(is_running=False, now_s=now_s) > 0 and self._share(is_running=True, now_s=now_s) < 1
+        return self._share(is_running=False) > 0 and self._share(is_running=True) < 1
+
+    def note(self, came: str | None) -> None:
+        """A question, before it is looked at. came: as the door has it (`CAME_HEADER`)."""
+        host, _, came_ms = (came or "").partition(" ")
+        # Other machines' clocks may differ from this one's.
+        waited_s = self._now_s() - int(came_ms) / 1000 if host == _HOST and came_ms.isdecimal() else 0.0
+        self._asked.note(waited_s)
 
     def tells(self) -> list[tuple[bytes, bytes]]:
         """The header that tells the door whom to refuse; none while that is nobody."""
-        share = self._lasting_share(is_running=False)
+        share = self._share(is_running=False)
         return [(SHED_HEADER, b"%d" % min(_MOST_SHED, round(100 * share)))] if share else []
 
     def check(self, principal: Principal, is_running: bool) -> None:
@@ -185,9 +186,7 @@ class Admission:
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
-        now_s = self._now_s()
-        share = self._share(is_running, now_s)
-        self._round.asked(now_s)
+        share = self._share(is_running)
         if share and self._random_share() < share:
             # Spread out, or all who were refused would be back in the same second.
             raise _with_pause(OverloadedError(), 1 + 4 * share + 4 * self._random_share())
@@ -199,20 +198,20 @@ class Admission:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = loop.time()
-            self._shedding.observe(now_s - looked_s - TICK_S, now_s - looked_s)
-            self._queue.observe(*self._waiting(), now_s - looked_s)
-            self._had_many = self._round.has_many
-            self._round.ended()
+            asked, longest_wait_s = self._asked.taken()
+            elapsed_s = now_s - looked_s
+            late_s = max(elapsed_s - TICK_S, longest_wait_s)
+            if asked / elapsed_s * late_s >= _FEW:  # by Little's law so many were there
+                self._had_many_s = now_s
+            self._shedding.observe(late_s, elapsed_s)
+            self._queue.observe(*self._waiting(), elapsed_s)
             looked_s = now_s
-            if (self._lasting_share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
+            if (self._share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
-    def _share(self, is_running: bool, now_s: float) -> float:
-        return max(self._lasting_share(is_running), self._round.refusal_probability(is_running, now_s))
-
-    def _lasting_share(self, is_running: bool) -> float:
-        if self.at_work.count < _FEW and not self._had_many:
+    def _share(self, is_running: bool) -> float:
+        if self.at_work.count < _FEW and asyncio.get_running_loop().time() > self._had_many_s + _MEMORY_S:
             return 0.0
         return max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
 

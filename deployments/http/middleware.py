@@ -23,7 +23,7 @@ from deployments.answering.errors import (
     RaydeskError,
 )
 from deployments.answering.types import Principal
-from deployments.http.admission import CHOSEN_HEADER, Admission, is_of_a_running_conversation
+from deployments.http.admission import CAME_HEADER, CHOSEN_HEADER, Admission, is_of_a_running_conversation
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -197,6 +197,7 @@ class Door:
             scope["state"]["principal"] = self._authenticator.principal(headers, scope["path"])
         self._check_announced_length(headers)
         if scope["path"] in self._asking_paths and scope["method"] == "POST":
+            self._admission.note(headers.get(CAME_HEADER))
             receive = await self._admitted(scope["state"]["principal"], CHOSEN_HEADER in headers, receive)
             with self._admission.at_work:
                 await self._app(scope, self._limited(receive), send)

@@ -212,6 +212,7 @@ class Socket:
             raise BadRequestError("A turn of that id is still running.", param="id")
         if len(self._asked) >= self._limits.max_turns:
             raise RateLimitedError(f"At most {self._limits.max_turns} turns run at once on one socket.")
+        self._admission.note(None)
         self._admission.check(self._principal, is_running)
 
     def _request(self, message: Ask) -> ChatRequest:
