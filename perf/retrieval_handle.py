@@ -18,7 +18,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ from perf.retrieval import (
 
 TENANT, COLLECTION, IDENTITY = "perf", "perf", "perf"
 CALLER = Principal(TENANT, frozenset({"public"}), "perf")
+NOTHING = "nothing"
 MAX_P99_MS = 5.0
 _WORDS_OF_A_CHUNK, _WORDS_OF_A_QUESTION = 40, 6
 _VOCABULARY = 50_000  # the most frequent word is in every fifth chunk
@@ -131,20 +132,20 @@ class MeasuredRetriever(Retriever):
         return peak_memory_bytes()
 
 
-async def ask(
-    retriever: RemoteRetriever, questions: Sequence[tuple[str, Vectors]], clients: int, seconds: float
-) -> tuple[list[Sample], float]:
-    """So many clients, each of which asks again as soon as it has its answer. Returns that, and seconds it took."""
+async def ask(call: Callable[[int], Awaitable[object]], clients: int, seconds: float) -> tuple[list[Sample], float]:
+    """So many clients, each of which asks again as soon as it has its answer. Returns that, and seconds it took.
+
+    call: is given the question's number.
+    """
     began = time.perf_counter()
     samples: list[Sample] = []
 
     async def client(first: int) -> None:
         place = first
         while time.perf_counter() - began < seconds:
-            text, vector = questions[place % len(questions)]
-            place += clients
             asked = time.perf_counter()
-            await retriever.search(CALLER, COLLECTION, text, "en", vector, _CHUNKS_OF_ONE_ANSWER)
+            await call(place)
+            place += clients
             answered = time.perf_counter()
             samples.append(Sample(answered - began, (answered - asked) * 1e3))
 
@@ -166,16 +167,22 @@ async def measure(retriever: RemoteRetriever, published: Published, options: arg
         await retriever.warm_up(TENANT, COLLECTION)
     queries = published.queries
     texts = words(len(queries), _WORDS_OF_A_QUESTION, np.random.default_rng((options.seed, 5)))
-    asked = {
-        "words and vector": list(zip(texts, queries, strict=True)),
-        "vector alone": [("", query) for query in queries],
+
+    def search(number: int, text: str) -> Awaitable[object]:
+        query = queries[number % len(queries)]
+        return retriever.search(CALLER, COLLECTION, text, "en", query, _CHUNKS_OF_ONE_ANSWER)
+
+    calls: dict[str, Callable[[int], Awaitable[object]]] = {
+        "words and vector": lambda number: search(number, texts[number % len(texts)]),
+        "vector alone": lambda number: search(number, ""),
+        NOTHING: lambda _: retriever.ping(),
     }
     runs = []
     for clients in options.clients:
-        for what, questions in asked.items():
+        for what, call in calls.items():
             tell(f"asking through the handle, {clients} at a time: {what}")
-            await ask(retriever, questions, clients, options.seconds / 5)
-            samples, elapsed_s = await ask(retriever, questions, clients, options.seconds)
+            await ask(call, clients, options.seconds / 5)
+            samples, elapsed_s = await ask(call, clients, options.seconds)
             taken = percentiles([sample.latency_ms for sample in samples])
             assert taken is not None
             rate = round(len(samples) / elapsed_s, 1)
@@ -207,11 +214,14 @@ def serve_and_measure(root: Path, published: Published, options: argparse.Namesp
 
 def _verdicts(result: dict[str, Any]) -> dict[str, Any]:
     fewest = min(run["clients"] for run in result["runs"])
-    slowest = max(run["latency_ms"]["p99"] for run in result["runs"] if run["clients"] == fewest)
+    p99_ms = {run["asked"]: run["latency_ms"]["p99"] for run in result["runs"] if run["clients"] == fewest}
+    handle_ms = p99_ms.pop(NOTHING)
+    slowest = max(p99_ms.values())
     return {
         "recall_at_10": result["recall_at_10"],
         "recall_is_enough": result["recall_at_10"] >= MIN_RECALL,
         "p99_ms": round(slowest, 3),
+        "handle_alone_p99_ms": round(handle_ms, 3),
         "p99_is_met": slowest <= MAX_P99_MS,
     }
 
