@@ -35,7 +35,7 @@ R = TypeVar("R")
 _Key = tuple[str, str]  # tenant, collection
 
 RETRY_S = 30.0  # a version that could not be read is tried again after this pause
-KEEP_BEFORE_S = 60.0  # for questions that began before a swap, in a shard that is ahead of the others
+KEEP_OTHER_S = 60.0  # since it was last asked for: a version that shards beside this one still have, or have already
 SIDE_BY_SIDE = 100_000  # chunks: of fewer, a search takes less than it does to wake another thread and wait for it
 _KEPT_CHANGES = 16  # of the knowledge, between two versions: for the answers that were made under the first
 PAIRS = 3  # curated pairs looked at: the best, and its rivals
@@ -92,7 +92,7 @@ class Retriever:
         recipe = reranker_recipe or reranker_config(reranker)
         self._reranking = Reranking(reranker, recipe, self._executor) if recipe else None
         self._open: dict[_Key, KnowledgeVersion] = {}
-        self._before: dict[_Key, tuple[KnowledgeVersion, float]] = {}  # → the version before, since when (monotonic)
+        self._other: dict[_Key, tuple[KnowledgeVersion, float]] = {}  # → beside the one at work, last used (monotonic)
         self._refused: dict[_Key, tuple[str, float]] = {}  # → what cannot be read, when it was tried (monotonic)
         self._change = lru_cache(maxsize=_KEPT_CHANGES)(self._read_change)
         self._loading = threading.Lock()
@@ -158,7 +158,7 @@ class Retriever:
     ) -> Candidates:
         """What this shard finds. version: the one to look in, while the shards beside it are not all at the same.
 
-        Raises `RoomUnavailableError` when that version is not held any more.
+        Raises `RoomUnavailableError` when that version cannot be read.
         """
         found = await self._call(self._candidates, principal, collection, text, language, embedding, version)
         return await self._call(found.whole)
@@ -190,11 +190,32 @@ class Retriever:
             self._open[key] = version
             return version
 
+    def _other_version(self, key: _Key, version_id: str) -> KnowledgeVersion:
+        """The one that the shards beside this one are at: before a swap, after a roll-back, or past a damaged version.
+
+        Read from the store where it is not in memory: this replica may have begun in the middle of the swap.
+        """
+        with self._loading:
+            version, _ = self._other.get(key, (None, 0.0))
+            if version is None or version.id != version_id:
+                try:
+                    version = self._load(key, version_id.partition("-")[0])
+                except StoreError as error:
+                    raise RoomUnavailableError(f"'{key[1]}' cannot be read as {version_id}: {error}") from error
+            if version.id != version_id:
+                raise RoomUnavailableError(f"'{key[1]}' has another {version.name} now than {version_id}")
+            self._other[key] = (version, time.monotonic())
+            return version
+
+    def _let_go(self, key: _Key) -> None:
+        with self._loading:
+            if key in self._other and time.monotonic() - self._other[key][1] > KEEP_OTHER_S:
+                del self._other[key]
+
     def _watch(self) -> None:
         while not self._stop.wait(self._poll_interval_s):
             for key in list(self._open):
-                if key in self._before and time.monotonic() - self._before[key][1] > KEEP_BEFORE_S:
-                    del self._before[key]
+                self._let_go(key)
                 try:
                     self._follow(key, self._store.current_version(*key))
                 except (StoreError, OSError) as error:  # the pointer is damaged, or the store is away for a while
@@ -209,7 +230,7 @@ class Retriever:
             try:
                 version = self._load(key, published)
                 if self._shard.count > 1:
-                    self._before[key] = (self._open[key], time.monotonic())
+                    self._other[key] = (self._open[key], time.monotonic())
                 self._open[key] = version
                 self._refused.pop(key, None)
             except StoreError as error:
@@ -282,7 +303,7 @@ class Retriever:
     ) -> Candidates:
         version = self._version_of(principal.tenant, collection)
         if version_id is not None and version_id != version.id:
-            version = self._version_before((principal.tenant, collection), version_id)
+            version = self._other_version((principal.tenant, collection), version_id)
         seen_by = (principal.audiences, self._today(), language)
         by_words = partial(version.search_lexical, text, POOL, *seen_by)
         is_long = embedding is not None and version.chunk_count >= SIDE_BY_SIDE
@@ -291,12 +312,6 @@ class Retriever:
         pairs = [] if embedding is None else version.search_questions(embedding, PAIRS, *seen_by)
         lexical = by_words() if beside is None else beside.result()
         return Candidates(version.id, tuple(dense), tuple(lexical), tuple(pairs))
-
-    def _version_before(self, key: _Key, version_id: str) -> KnowledgeVersion:
-        version, _ = self._before.get(key, (None, 0.0))
-        if version is None or version.id != version_id:
-            raise RoomUnavailableError(f"the knowledge '{key[1]}' is not held as {version_id} here")
-        return version
 
 
 def _whole(hits: Iterable[Found]) -> tuple[ScoredChunk, ...]:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.types import Language, Principal
 from deployments.retriever import Retriever
 from deployments.settings import AppSettings, EncoderSettings, KnowledgeSettings
+from deployments.sharded_retriever import ShardedRetriever
 from ingestion.chunk import Chunk
-from ingestion.store import Changes, KnowledgeStore
+from ingestion.store import Changes, KnowledgeStore, Shard
 from models.fakes import HashEmbedder, WordReranker
 from models.protocols import Reranker
 
@@ -33,12 +35,12 @@ async def retriever(tmp_path: Path) -> AsyncIterator[Retriever]:
     await room.stop()
 
 
-def publish(root: Path, *chunks: Chunk) -> None:
+def publish(root: Path, *chunks: Chunk, parts: int = 1) -> None:
     vectors = EMBEDDER.embed_passages([chunk.text for chunk in chunks])
-    KnowledgeStore(root).publish("demo", "help", Changes(EMBEDDER.identity, chunks, vectors, vectors[:0]))
+    KnowledgeStore(root, parts=parts).publish("demo", "help", Changes(EMBEDDER.identity, chunks, vectors, vectors[:0]))
 
 
-async def ids(retriever: Retriever, text: str, language: Language) -> list[str]:
+async def ids(retriever: Retriever | ShardedRetriever, text: str, language: Language) -> list[str]:
     evidence = await retriever.search(ANYONE, "help", text, language, EMBEDDER.embed_queries([text])[0], 5)
     return [found.chunk.id for found in evidence.chunks]
 
@@ -132,3 +134,46 @@ async def test_where_nothing_is_in_the_language_of_the_question_everything_is_se
 async def test_where_something_is_nothing_else_is_searched(retriever: Retriever, tmp_path: Path) -> None:
     publish(tmp_path, RETURNS, NUMBERS, CHINESE)
     assert set(await ids(retriever, "Returns 退货", "zh")) == {"zh", "numbers"}
+
+
+def shard_of_two(root: Path, index: int) -> Retriever:
+    """One that follows no swap."""
+    settings = KnowledgeSettings(root=str(root), parts=2, poll_interval_s=3600)
+    return Retriever(settings, EncoderSettings(), Shard(index, 2), embedder_identity=EMBEDDER.identity)
+
+
+@pytest.mark.parametrize("is_rolled_back", [False, True])
+async def test_a_shard_that_begins_in_the_middle_of_a_swap_answers_from_the_version_of_the_others(
+    tmp_path: Path, is_rolled_back: bool
+) -> None:
+    """Which is the older one, and where it is rolled back to, that of the new shard."""
+    others = [replace(NUMBERS, id=f"n{number}", document_id=f"n{number}") for number in range(20)]
+    publish(tmp_path, RETURNS, *others, parts=2)
+    if is_rolled_back:
+        publish(tmp_path, CHINESE, parts=2)
+    first = shard_of_two(tmp_path, 0)
+    await first.warm_up("demo", "help")
+    if is_rolled_back:
+        KnowledgeStore(tmp_path, parts=2).rollback("demo", "help", "v000001")
+    else:
+        publish(tmp_path, CHINESE, parts=2)
+    second = shard_of_two(tmp_path, 1)
+    await second.warm_up("demo", "help")
+    names = [(await shard.version(ANYONE, "help"))[:7] for shard in (first, second)]
+    assert sorted(names) == ["v000001", "v000002"]
+    both = ShardedRetriever([first, second])
+    evidence = await both.search(ANYONE, "help", "returns 4711", "en", None, 30)
+    assert evidence.version.startswith("v000001")
+    assert {found.chunk.id for found in evidence.chunks} >= {"returns"}
+    for shard in (first, second):
+        await shard.stop()
+
+
+async def test_a_version_that_was_made_anew_is_no_version_of_the_others(tmp_path: Path) -> None:
+    publish(tmp_path, RETURNS, parts=2)
+    shard = shard_of_two(tmp_path, 0)
+    with pytest.raises(RoomUnavailableError, match="has another v000001"):
+        await shard.candidates(ANYONE, "help", "returns", "en", None, "v000001-00000000")
+    with pytest.raises(RoomUnavailableError, match="v000009"):
+        await shard.candidates(ANYONE, "help", "returns", "en", None, "v000009-00000000")
+    await shard.stop()
