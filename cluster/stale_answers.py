@@ -7,7 +7,6 @@ that a stored answer passes when it is next asked for.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,22 +26,24 @@ from ingestion.embedding import embed_texts, embedding_text, load, question_text
 from ingestion.report import Plan
 from models.protocols import EmbedderRecipe
 
-URL_VARIABLE = "RAYDESK_CACHE__URL"  # of the store, where the application runs elsewhere
 MOST_EMBEDDED = 1000  # new chunks: some ten seconds on a core; a plan is to be quick
 
 
 class StaleAnswers:
-    """The cache of the application that runs in this folder, or that the environment names."""
+    """The cache of the application that runs in this folder, or that the settings name."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
 
-    def count(self, plan: Plan, encoder: EmbedderRecipe) -> str:
-        """As the plan's table shows it. Raises `IngestionError` where the encoder cannot be loaded."""
+    def count(self, plan: Plan, encoder: EmbedderRecipe, store: str | None) -> str:
+        """As the plan's table shows it. store: its URL, as the settings have it, if they do.
+
+        Raises `IngestionError` where the encoder cannot be loaded.
+        """
         try:
-            url = self._url()
+            url = self._url_here() or store
             if url is None:
-                return "not known: no application runs in this folder"
+                return "not known: no application runs in this folder, and the settings name no store"
             entries = asyncio.run(_entries(url, plan.tenant, plan.collection))
         except RoomUnavailableError as error:
             return f"not known: {error}"
@@ -53,13 +54,10 @@ class StaleAnswers:
         least = "" if len(embedded) == len(plan.came) else "at least "
         return f"{least}{len(gone)} of {len(entries)}"
 
-    def _url(self) -> str | None:
-        if (named := os.environ.get(URL_VARIABLE)) is not None:
-            return named
+    def _url_here(self) -> str | None:
         instance = Instance(self._state)
         running = instance.read()
-        settings = None if running is None else load_settings(Path(running.settings_file))
-        return None if settings is None or not settings.cache.enabled else store_url(instance, settings)
+        return None if running is None else store_url(instance, load_settings(Path(running.settings_file)))
 
 
 def stale(entries: Sequence[Entry], change: VersionChange) -> list[Entry]:

@@ -185,8 +185,8 @@ def apply(
 class CachedAnswers(Protocol):
     """What the application has stored, where it is known."""
 
-    def count(self, plan: Plan, encoder: EmbedderRecipe) -> str:
-        """How many answers the plan would make stale, in words."""
+    def count(self, plan: Plan, encoder: EmbedderRecipe, store: str | None) -> str:
+        """How many answers the plan would make stale, in words. store: where they lie, as the settings say."""
 
 
 @app.command()
@@ -226,7 +226,7 @@ def plan(
             )
         cached: CachedAnswers | None = context.obj
         elsewhere = "known to 'raydesk ingest plan' on the application's machine"
-        stale_answers = elsewhere if cached is None else cached.count(made, config.located())
+        stale_answers = elsewhere if cached is None else cached.count(made, config.located(), _cache_url(settings))
     _show(plan_as_table(made, stale_answers))
 
 
@@ -467,6 +467,10 @@ def _store(settings: Path | None, root: str | None) -> KnowledgeStore:
 
 def _parts(settings: Path | None) -> int:
     return int(_section(settings, "knowledge").get("parts", 1))
+
+
+def _cache_url(settings: Path | None) -> str | None:
+    return _section(settings, "cache").get("url")
 
 
 def _current(store: KnowledgeStore, tenant: str, collection: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from cluster.stale_answers import MOST_EMBEDDED, URL_VARIABLE, StaleAnswers
+from cluster.stale_answers import MOST_EMBEDDED, StaleAnswers
 from deployments.answering.types import CacheScope, EvidenceBound, EvidenceRef
 from deployments.cache_store import CacheStore, Entry, entry_key
 from ingestion.chunk import Chunk
@@ -21,6 +22,7 @@ from tests.conformance.cache_suite import answer
 pytestmark = pytest.mark.integration
 NOTHING = Difference((), frozenset(), 3, 0, 0, 0, 0)
 ENCODER = HashEncoder()
+Count = Callable[[Plan], Awaitable[str]]
 
 
 def planned(collection: str, gone: frozenset[tuple[str, str]] = frozenset(), came: tuple[Chunk, ...] = ()) -> Plan:
@@ -32,9 +34,8 @@ def chunk(text: str) -> Chunk:
 
 
 @pytest.fixture
-async def collection(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
+async def collection(valkey_url: str) -> str:
     """One with two stored answers: one on chunk c1, one on c2, which other passages on opening hours disturb."""
-    monkeypatch.setenv(URL_VARIABLE, valkey_url)
     name = f"help-{uuid4().hex[:8]}"
     store = CacheStore(valkey_url)
     for number, question in enumerate(("How long does a refund take?", "When do you open on Sunday?"), start=1):
@@ -48,36 +49,36 @@ async def collection(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-async def count(plan: Plan) -> str:
-    return await asyncio.to_thread(StaleAnswers(Path("nowhere")).count, plan, ENCODER)
+@pytest.fixture
+def count(valkey_url: str, tmp_path: Path) -> Count:
+    """In a folder where no application runs."""
+    return lambda plan: asyncio.to_thread(StaleAnswers(tmp_path).count, plan, ENCODER, valkey_url)
 
 
-async def test_nothing_that_changes_takes_nothing(collection: str) -> None:
+async def test_nothing_that_changes_takes_nothing(collection: str, count: Count) -> None:
     assert await count(planned(collection)) == "0 of 2"
 
 
-async def test_an_answer_goes_with_what_it_rests_on(collection: str) -> None:
+async def test_an_answer_goes_with_what_it_rests_on(collection: str, count: Count) -> None:
     assert await count(planned(collection, gone=frozenset({("c1", "h")}))) == "1 of 2"
     assert await count(planned(collection, gone=frozenset({("c1", "moved, not changed")}))) == "0 of 2"
 
 
-async def test_an_answer_goes_when_something_nearer_is_added(collection: str) -> None:
+async def test_an_answer_goes_when_something_nearer_is_added(collection: str, count: Count) -> None:
     assert await count(planned(collection, came=(chunk("When do you open on Sunday? At ten."),))) == "1 of 2"
     assert await count(planned(collection, came=(chunk("We plant trees."),))) == "0 of 2"
 
 
-async def test_of_very_many_new_chunks_some_are_compared(collection: str) -> None:
+async def test_of_very_many_new_chunks_some_are_compared(collection: str, count: Count) -> None:
     many = tuple(replace(chunk("We plant trees."), id=str(number)) for number in range(MOST_EMBEDDED + 1))
     assert await count(planned(collection, came=many)) == "at least 0 of 2"
 
 
-async def test_all_go_where_everything_is_embedded_anew(collection: str) -> None:
+async def test_all_go_where_everything_is_embedded_anew(collection: str, count: Count) -> None:
     assert await count(replace(planned(collection), rebuilds=True)) == "all 2"
     assert await count(planned(f"{collection}-other")) == "none: no answer is stored"
 
 
-async def test_without_an_application_it_is_not_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(URL_VARIABLE, raising=False)
-    assert StaleAnswers(tmp_path).count(planned("help"), ENCODER).startswith("not known")
-    monkeypatch.setenv(URL_VARIABLE, f"unix://{tmp_path}/no-socket")
-    assert (await count(planned("help"))).startswith("not known")
+def test_without_a_store_it_is_not_known(tmp_path: Path) -> None:
+    for store in (None, f"unix://{tmp_path}/no-socket"):
+        assert StaleAnswers(tmp_path).count(planned("help"), ENCODER, store).startswith("not known")
