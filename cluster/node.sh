@@ -20,6 +20,8 @@ case $role in
     head)
         config=${2:-serve_config.yaml}
         [ -r "$config" ] || { echo "There is no configuration $config." >&2; exit 2; }
+        # What jobs on this cluster publish has to be of the service's encoder, and in its folder.
+        export RAYDESK_SETTINGS=${RAYDESK_SETTINGS:-$(realpath "$config")}
         start=(--head "--dashboard-host=127.0.0.1" "--dashboard-port=${RAYDESK_DASHBOARD_PORT:=8265}")
         ;;
     worker)

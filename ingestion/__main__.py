@@ -52,7 +52,8 @@ Settings = Annotated[
         "--settings",
         envvar="RAYDESK_SETTINGS",
         show_envvar=False,
-        help="Settings file of the service: its knowledge and encoder sections.  [dim]of the one that runs here[/dim]",
+        help="Settings file of the service, or its file for `serve deploy`: knowledge and encoder are taken from it.  "
+        "[dim]of the one that runs here[/dim]",
     ),
 ]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE…", help="Files and folders.", show_default=False)]
@@ -578,10 +579,14 @@ def _largest_tier(settings: Path | None) -> dict[str, Any]:
 
 
 def _content(settings: Path | None) -> dict[str, Any]:
-    """The service checks the file as a whole when it starts; ingestion knows only what it needs of it."""
+    """The service checks the file as a whole when it starts; ingestion knows only what it needs of it.
+
+    In a file for `serve deploy` the settings are the arguments of the first application; the others are its models.
+    """
     try:
-        return dict(yaml.safe_load(settings.read_text(encoding="utf-8")) or {}) if settings else {}
-    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        content = dict(yaml.safe_load(settings.read_text(encoding="utf-8")) or {}) if settings else {}
+        return dict(content["applications"][0]["args"]) if "applications" in content else content
+    except (OSError, yaml.YAMLError, TypeError, ValueError, LookupError) as error:
         raise typer.BadParameter(f"{settings} cannot be read: {error}", param_hint="--settings") from error
 
 

@@ -9,12 +9,13 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from ingestion.__main__ import _encoder, _parts, _read_limits, _root, app
+from ingestion.__main__ import DEFAULT_ROOT, _encoder, _largest_tier, _parts, _read_limits, _root, app
 from ingestion.chunk import Chunk
 from ingestion.store import Changes, KnowledgeStore
 from models.embedder import EncoderConfig
 
 pytestmark = pytest.mark.unit
+ROOT = Path(__file__).parents[3]
 
 
 def test_options_win_over_settings_and_settings_over_defaults(tmp_path: Path) -> None:
@@ -41,6 +42,18 @@ def test_the_environment_wins_over_the_settings_file_as_in_the_service(
     monkeypatch.setenv("RAYDESK_ENCODER__THREADS", "7")
     assert (_root(settings, None), _root(settings, "/given"), _parts(settings)) == ("/mounted", "/given", 4)
     assert _encoder(settings, {}) == EncoderConfig(model="n", pooling="cls", max_tokens=128)
+
+
+@pytest.mark.parametrize(
+    ("file", "root", "precision"),
+    [("serve_config.yaml", "/mnt/raydesk/knowledge", "bf16"), ("cluster/one_gpu.yaml", DEFAULT_ROOT, "fp32")],
+)
+def test_a_file_for_serve_deploy_has_the_services_settings(file: str, root: str, precision: str) -> None:
+    settings = ROOT / file
+    assert _root(settings, None) == root
+    chosen = _encoder(settings, {})
+    assert (chosen.model, chosen.precision) == ("intfloat/multilingual-e5-small", precision)
+    assert "Llama" in _largest_tier(settings)["model_source"]
 
 
 def test_limits_of_files_and_of_the_web_are_what_was_given() -> None:
