@@ -149,12 +149,24 @@ class Production:
         self.deploy()
 
     def deploy(self) -> None:
-        environment = self._environment("head", self.url) | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
-        command = ["serve", "deploy", str(self._config), "--address", self._dashboard]
+        self._operate("serve", "deploy", str(self._config), "--address", self._dashboard)
+
+    def run_job(self, *command: str) -> str:
+        """To its end, on the head; what it said. Fails where the job does."""
+        return self._operate("ray", "job", "submit", "--address", self._dashboard, "--", *command)
+
+    def _operate(self, *command: str) -> str:
+        environment, timeout_s = self.operator_environment, COMMAND_TIMEOUT_S
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    @property
+    def operator_environment(self) -> dict[str, str]:
+        """Of who commands the cluster from its head, or joins it there."""
+        return self._environment("head", self.url) | {"RAY_AUTH_MODE": "token", "PYTHONPATH": str(ROOT)}
 
     @property
     def _dashboard(self) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -86,6 +87,17 @@ def test_what_is_published_is_found_through_every_door_from_the_other_shard(
 
         wait_until(knows, COMMAND_TIMEOUT_S, f"the new pair at {node.url}")
         assert "12.90" in cluster.ask(url=node.url)["text"]
+
+
+def test_what_a_job_of_the_cluster_publishes_is_found_through_every_door(cluster: Production, tmp_path: Path) -> None:
+    """Without a word on where and with which encoder: the head knows its settings."""
+    pairs = tmp_path / "gnomes.csv"
+    pairs.write_text("question,answer\nDo you paint garden gnomes?,Garden gnomes are painted for 7.30 EUR.\n", "utf-8")
+    said = cluster.run_job("raydesk", "ingest", "apply", "--collection", "gnomes", str(pairs))
+    assert "demo/gnomes v000001" in said
+    for node in cluster.nodes:
+        asked = [{"role": "user", "content": "Do you paint garden gnomes?"}]
+        assert "7.30" in cluster.ask(url=node.url, collection="gnomes", messages=asked)["text"]
 
 
 async def test_a_stream_that_one_node_began_goes_on_through_the_door_of_the_other(cluster: Production) -> None:
@@ -256,21 +268,31 @@ def test_a_node_that_dies_under_load_costs_at_most_what_it_was_working_on(cluste
 
 
 STREAMS = 50
+LATE_INTERVAL_S = 8  # six are written at any time: some 800 tokens in flight, of the 2000 that one replica takes
 
 
 async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a_stream(cluster: Production) -> None:
-    """In what is left of the cluster: one door, two ingresses, a tier whose one replica becomes two, and one again."""
+    """In what is left of the cluster: one door, two ingresses, a tier whose one replica becomes two, and one again.
+
+    The second goes while it writes: it has the streams that begin after it, fewer and fewer, but never none.
+    """
     whole = partial(wait_until, lambda: len(ingresses(cluster)) == 2 and writes(cluster, cluster.url), TIER_TIMEOUT_S)
     await asyncio.to_thread(whole, "both ingresses and the model")
     before, (model,) = ingresses(cluster), tiers(cluster)
-    await asyncio.to_thread(cluster.redeploy, "max_concurrent_turns: 512", "max_concurrent_turns: 500")
     async with httpx2.AsyncClient(headers=AUTHORIZED, timeout=HTTP_TIMEOUT_S, limits=MANY) as client:
-        streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(STREAMS)]
-        with Callers(cluster, cluster.url) as callers:
-            await asyncio.to_thread(wait_until, lambda: len(tiers(cluster)) == 2, COMMAND_TIMEOUT_S, "a second replica")
-            replaced = partial(wait_until, lambda: not before & ingresses(cluster), TIER_TIMEOUT_S, "new ingresses")
-            await asyncio.to_thread(replaced)
-            said = await asyncio.gather(*streams)
+        with Writers(cluster) as writers:
+            await asyncio.to_thread(wait_until, lambda: set(writers.now) == {model}, TIER_TIMEOUT_S, "who writes")
+            await asyncio.to_thread(cluster.redeploy, "max_concurrent_turns: 512", "max_concurrent_turns: 500")
+            streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(STREAMS)]
+            with Callers(cluster, cluster.url) as callers:
+                await asyncio.to_thread(wait_until, lambda: len(writers.now) == 2, COMMAND_TIMEOUT_S, "a second")
+                (second,) = writers.now.keys() - {model}  # the change does not concern the first
+                late = asyncio.create_task(begun_while_two_write(client, cluster.url, writers))
+                replaced = partial(wait_until, lambda: not before & ingresses(cluster), TIER_TIMEOUT_S, "new ingresses")
+                await asyncio.to_thread(replaced)
+                said = await asyncio.gather(*streams)
+            async with asyncio.timeout(TIER_TIMEOUT_S):
+                said_late = await late
         # Who is refused because the machine is busy was told so at once, and when to ask again.
         assert [failure for failure in callers.failures if '"overloaded"' not in failure] == []
         assert callers.answered
@@ -278,12 +300,52 @@ async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a
         assert len(written_out) == 1, said
         (text,) = written_out
         assert len(text.split()) > 100
-        assert model in tiers(cluster)  # which the change does not concern
+        assert set(writers.now) == {model}
+        assert writers.last[second] > 0, "the second replica had nothing to write when it was told to go"
+        assert {stream.text for stream in said_late if stream.path == TIER["name"]} == {text}, said_late
+        await asyncio.to_thread(wait_until, lambda: tiers(cluster) == {model}, TIER_TIMEOUT_S, "the end of the second")
 
-        # Few enough for one replica, and written by both.
-        streams = [asyncio.create_task(written(client, cluster.url)) for _ in range(4)]
-        await asyncio.to_thread(wait_until, lambda: len(tiers(cluster)) == 1, TIER_TIMEOUT_S, "the end of the second")
-        assert {stream.text for stream in await asyncio.gather(*streams) if stream.path == TIER["name"]} == {text}
+
+class Writers:
+    """How many answers each replica of the tier writes, by its process."""
+
+    def __init__(self, cluster: Production) -> None:
+        self._cluster = cluster
+        self.now: dict[int, int] = {}  # of the replicas that a new question may go to
+        self.last: dict[int, int] = {}  # of these and of those that have been told to go, when they were
+
+    def __enter__(self) -> Writers:
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "tests.e2e.writers_child", self._cluster.gcs_address],
+            cwd=ROOT,
+            env=self._cluster.operator_environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._child.terminate()
+        self._child.wait()
+        self._listener.join()
+
+    def _listen(self) -> None:
+        assert self._child.stdout is not None
+        for line in self._child.stdout:
+            self.now = {int(process): count for process, count in json.loads(line).items()}
+            self.last |= self.now
+
+
+async def begun_while_two_write(client: httpx2.AsyncClient, url: str, writers: Writers) -> list[Stream]:
+    """One every few seconds until one of the two is told to go: seldom enough for one replica, and often enough that
+    both have some, as each stream goes to the one that has fewer."""
+    streams = []
+    while len(writers.now) == 2:
+        streams.append(asyncio.create_task(written(client, url)))
+        await asyncio.sleep(LATE_INTERVAL_S)
+    return await asyncio.gather(*streams)
 
 
 MANY = httpx2.Limits(max_connections=2 * STREAMS)
@@ -299,18 +361,25 @@ class Stream:
 
 
 async def written(client: httpx2.AsyncClient, url: str) -> Stream:
-    """One stream, whose end must have come."""
-    text, has_ended, ours = "", False, {}
-    async with client.stream("POST", f"{url}/v1/chat/completions", json=written_body()) as response:
-        assert response.status_code == 200, await response.aread()
-        async for line in response.aiter_lines():
-            has_ended = has_ended or line == "data: [DONE]"
-            if line.startswith("data: {"):
-                document = json.loads(line.removeprefix("data: "))
-                assert "error" not in document, document
-                text += "".join(choice["delta"].get("content") or "" for choice in document["choices"])
-                for choice in document["choices"]:
-                    ours |= choice["delta"].get("raydesk", {})
+    """One stream, whose end must have come. Who is told to come back later does."""
+    while True:
+        async with client.stream("POST", f"{url}/v1/chat/completions", json=written_body()) as response:
+            if response.status_code == 200:
+                return await read_stream(response)
+            assert '"overloaded"' in (await response.aread()).decode(), response.text
+        await asyncio.sleep(float(response.headers["Retry-After"]))
+
+
+async def read_stream(response: httpx2.Response) -> Stream:
+    text, has_ended, ours = "", False, dict[str, Any]()
+    async for line in response.aiter_lines():
+        has_ended = has_ended or line == "data: [DONE]"
+        if line.startswith("data: {"):
+            document = json.loads(line.removeprefix("data: "))
+            assert "error" not in document, document
+            text += "".join(choice["delta"].get("content") or "" for choice in document["choices"])
+            for choice in document["choices"]:
+                ours |= choice["delta"].get("raydesk", {})
     assert has_ended
     return Stream(text, ours["path"], tuple(ours["degraded"]))
 

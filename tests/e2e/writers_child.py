@@ -1,0 +1,28 @@
+"""Tells what each replica of the scripted tier writes: a process that has joined the cluster's Ray, at its address.
+
+Twice a second one line of JSON, process id → answers, of those replicas that a new question may go to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+
+import ray
+from ray.serve.handle import DeploymentHandle
+
+from deployments.app import TIER_DEPLOYMENT, tier_app_name
+
+
+async def tell() -> None:
+    handle = DeploymentHandle(TIER_DEPLOYMENT, tier_app_name("raydesk", "small"))
+    while True:
+        told = await handle.broadcast("running").results_async(timeout_s=30)
+        print(json.dumps(dict(told)), flush=True)
+        await asyncio.sleep(0.5)
+
+
+if __name__ == "__main__":
+    ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")
+    asyncio.run(tell())
