@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import Literal, Protocol
 
-from ingestion.document import digest
+from ingestion.document import digest, shallow
 
 ChunkKind = Literal["passage", "qa"]
 Origin = Literal["apply", "edit"]
@@ -42,7 +42,7 @@ class Chunk:
 
 def chunk_digest(chunk: Chunk) -> str:
     """Of everything about it: a chunk may keep its id and become visible to others."""
-    return digest(*astuple(chunk))
+    return digest(*shallow(chunk).values())
 
 
 def content_digest(chunk: Chunk) -> str:

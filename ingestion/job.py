@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ingestion import rows
 from ingestion.chunk import Chunk, content_digest
 from ingestion.difference import Difference, StoredChunk, compare
 from ingestion.embedder_pool import Pool, embed
@@ -29,6 +28,7 @@ from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import RaySession
 from ingestion.reading import ReadLimits, read
 from ingestion.report import IngestReport, Plan, reject_share
+from ingestion.rows import Gathered, gather
 from ingestion.segment import INDEX_FORMAT
 from ingestion.store import Changes, KnowledgeStore, Manifest
 from ingestion.vectors import VectorBatch, VectorTable, VectorWork
@@ -41,7 +41,7 @@ class _Survey:
     """What was read, against what is published."""
 
     files: int
-    found: rows.Gathered
+    found: Gathered
     identity: str  # of the embedder
     published: Manifest | None
     base: Manifest | None  # the published version, if it can be built upon
@@ -170,7 +170,7 @@ def _survey(
     with clock.stage("read"):
         sources = list_sources(paths, WebClient(limits.web))
         identity = identity_of(encoder)
-        found = rows.gather(read(sources, collection, limits, session, progress))
+        found = gather(read(sources, collection, limits, session, progress))
     with clock.stage("compare"):
         published, notes = _published(store, tenant, collection)
         stored = _stored_chunks(store, published)
@@ -223,7 +223,7 @@ def _embedding_speed(store: KnowledgeStore, published: Manifest) -> float | None
     return embedded / seconds if embedded and seconds else None
 
 
-def _check(found: rows.Gathered, max_reject_share: float) -> None:
+def _check(found: Gathered, max_reject_share: float) -> None:
     rejects = tuple(found.rejects)
     share = reject_share(found.documents, len(rejects))
     if share > max_reject_share:

@@ -22,7 +22,7 @@ def width(text: str) -> float:
 
 def detect_language(text: str) -> str:
     """ "zh", "en" or "und"."""
-    letters = sum(character.isalpha() for character in text)
+    letters = sum(map(str.isalpha, text))
     han = len(_HAN.findall(text))
     if han >= 2 and han / letters >= _HAN_SHARE:
         return "zh"

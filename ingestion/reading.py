@@ -1,4 +1,4 @@
-"""Sources to rows of chunks and rejects: few are read here, many on Ray, by the same code."""
+"""Sources to chunks and rejects: few are read here, many on Ray, by the same code."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from ingestion import rows
 from ingestion.embedder_pool import Columns
 from ingestion.fetch import fetched
 from ingestion.isolated import IsolatedParser, Limits
 from ingestion.progress import Progress
 from ingestion.ray_session import RaySession
+from ingestion.rows import Piece, from_row, pieces, to_row
 from ingestion.sources import Source, SourceFile, source_from_json, source_to_json
 from ingestion.web import WebClient, WebLimits
 
@@ -36,52 +36,48 @@ class ReadLimits:
 
 def read(
     sources: Sequence[Source], collection: str, limits: ReadLimits, session: RaySession, progress: Progress
-) -> Iterator[rows.Row]:
-    """Rows of chunks and rejects; those of a source follow one another."""
+) -> Iterator[Piece]:
+    """Chunks and rejects; those of a source follow one another."""
     local = [source for source in sources if isinstance(source, SourceFile)]
     few = len(local) == len(sources) <= _FEW_SOURCES and sum(file.size_bytes for file in local) <= _FEW_BYTES
-    found = _read_here(sources, collection, limits) if few else _read_on_ray(sources, collection, limits, session)
+    numbered = enumerate(sources)
+    found = _read(numbered, collection, limits) if few else _read_on_ray(numbered, collection, limits, session)
     done: set[int] = set()
     progress("read", 0, len(sources))
-    for row in found:
-        if row["file"] not in done:
-            done.add(row["file"])
+    for piece in found:
+        if piece.file not in done:
+            done.add(piece.file)
             progress("read", len(done), len(sources))
-        yield row
+        yield piece
 
 
-def _read_here(sources: Sequence[Source], collection: str, limits: ReadLimits) -> Iterator[rows.Row]:
-    for row in _rows(enumerate(sources), limits):
-        yield from rows.split_row(row, collection)
-
-
-def _read_on_ray(
-    sources: Sequence[Source], collection: str, limits: ReadLimits, session: RaySession
-) -> Iterator[rows.Row]:
-    session.start()
-    import ray.data  # here, because it takes seconds
-
-    items = [{"file": number, "source": source_to_json(source)} for number, source in enumerate(sources)]
-    tasks = min(len(sources), max(_READ_TASKS, math.ceil(len(sources) / _SOURCES_PER_TASK)))
-    yield from (
-        ray.data.from_items(items, override_num_blocks=tasks)
-        .map_batches(partial(_read_batch, limits=limits), batch_size=None, num_cpus=_READ_CPUS)
-        .flat_map(partial(rows.split_row, collection=collection), num_cpus=_READ_CPUS)
-        .iter_rows()
-    )
-
-
-def _read_batch(batch: Columns, limits: ReadLimits) -> Iterator[dict[str, list[Any]]]:
-    pairs = zip(batch["file"], batch["source"], strict=True)
-    found = _rows(((int(number), source_from_json(str(text))) for number, text in pairs), limits)
-    while part := list(islice(found, _BATCH_ROWS)):
-        yield {key: [row[key] for row in part] for key in part[0]}
-
-
-def _rows(numbered: Iterable[tuple[int, Source]], limits: ReadLimits) -> Iterator[rows.Row]:
-    """Of documents and rejects. One child process reads all of them."""
+def _read(numbered: Iterable[tuple[int, Source]], collection: str, limits: ReadLimits) -> Iterator[Piece]:
+    """One child process reads all of them."""
     client = WebClient(limits.web)
     with IsolatedParser(limits.file) as parser:
         for number, source in numbered:
             with fetched(source, client) as files:
-                yield from rows.of_found(number, (found for file in files for found in parser.read(file)))
+                yield from pieces(number, (found for file in files for found in parser.read(file)), collection)
+
+
+def _read_on_ray(
+    numbered: Iterable[tuple[int, Source]], collection: str, limits: ReadLimits, session: RaySession
+) -> Iterator[Piece]:
+    session.start()
+    import ray.data  # here, because it takes seconds
+
+    items = [{"file": number, "source": source_to_json(source)} for number, source in numbered]
+    tasks = min(len(items), max(_READ_TASKS, math.ceil(len(items) / _SOURCES_PER_TASK)))
+    read_batch = partial(_read_batch, collection=collection, limits=limits)
+    rows = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
+        read_batch, batch_size=None, num_cpus=_READ_CPUS
+    )
+    yield from map(from_row, rows.iter_rows())
+
+
+def _read_batch(batch: Columns, collection: str, limits: ReadLimits) -> Iterator[dict[str, list[Any]]]:
+    pairs = zip(batch["file"], batch["source"], strict=True)
+    found = _read(((int(number), source_from_json(str(text))) for number, text in pairs), collection, limits)
+    rows = map(to_row, found)
+    while part := list(islice(rows, _BATCH_ROWS)):
+        yield {key: [row[key] for row in part] for key in part[0]}

@@ -1,37 +1,39 @@
-"""What travels between the stages of a job, as rows of Ray Data: JSON in columns, so that nothing is pickled."""
+"""What is read of all files, piece by piece: from documents to chunks, and as rows of Ray Data where it reads them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
 from ingestion.chunk import Chunk
-from ingestion.document import Document, Reject, document_from_json, document_to_json
+from ingestion.document import Document, Reject, shallow
 from ingestion.split import split
 
 Row = dict[str, Any]
 
 
-def of_found(file: int, found: Iterable[Document | Reject]) -> Iterator[Row]:
-    """One row a document or reject; `file` and `number` tell them apart and keep their order."""
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """`file` and `document` tell documents apart and keep their order."""
+
+    file: int
+    document: int  # within the file
+    fingerprint: str  # of the document; a reject has none
+    found: Chunk | Reject
+
+
+def pieces(file: int, found: Iterable[Document | Reject], collection: str) -> Iterator[Piece]:
+    """The chunks of each document, and the rejects between them."""
     for number, each in enumerate(found):
-        kind, body = (
-            ("document", document_to_json(each)) if isinstance(each, Document) else ("reject", json.dumps(asdict(each)))
-        )
-        yield {"file": file, "number": number, "kind": kind, "key": "", "body": body}
-
-
-def split_row(row: Row, collection: str) -> Iterator[Row]:
-    """A document's row to its chunks' rows, whose key is the document's fingerprint; rejects pass through."""
-    if row["kind"] != "document":
-        yield row
-        return
-    document = document_from_json(row["body"])
-    for chunk in split(document, collection):
-        yield {**row, "kind": "chunk", "key": document.fingerprint, "body": chunk_to_json(chunk)}
+        if isinstance(each, Reject):
+            yield Piece(file, number, "", each)
+            continue
+        fingerprint = each.fingerprint
+        for chunk in split(each, collection):
+            yield Piece(file, number, fingerprint, chunk)
 
 
 @dataclass(slots=True)
@@ -44,32 +46,40 @@ class Gathered:
     documents: int = 0
 
 
-def gather(rows: Iterable[Row]) -> Gathered:
-    found = Gathered()
+def gather(found: Iterable[Piece]) -> Gathered:
+    gathered = Gathered()
     owners: dict[str, tuple[int, int]] = {}  # fingerprint → the document that has it
     left_out: set[tuple[int, int]] = set()
     ids: set[str] = set()
-    for row in rows:
-        if row["kind"] == "reject":
-            found.rejects.append(Reject(**json.loads(row["body"])))
+    for piece in found:
+        if isinstance(piece.found, Reject):
+            gathered.rejects.append(piece.found)
             continue
-        document = (int(row["file"]), int(row["number"]))
-        if owners.setdefault(row["key"], document) != document:
+        document = (piece.file, piece.document)
+        if owners.setdefault(piece.fingerprint, document) != document:
             left_out.add(document)
-            continue
-        chunk = chunk_from_json(row["body"])
-        if chunk.id not in ids:  # two rows may have one id of their own and a passage in common
-            ids.add(chunk.id)
-            found.chunks.append(chunk)
-    found.documents, found.duplicates = len(owners), len(left_out)
-    return found
+        elif piece.found.id not in ids:  # two rows may have one id of their own and a passage in common
+            ids.add(piece.found.id)
+            gathered.chunks.append(piece.found)
+    gathered.documents, gathered.duplicates = len(owners), len(left_out)
+    return gathered
 
 
-def chunk_to_json(chunk: Chunk) -> str:
-    return json.dumps(asdict(chunk), ensure_ascii=False, default=date.isoformat)
+# --- between processes: JSON in columns, so that nothing is pickled ---
 
 
-def chunk_from_json(text: str) -> Chunk:
+def to_row(piece: Piece) -> Row:
+    kind = "reject" if isinstance(piece.found, Reject) else "chunk"
+    body = json.dumps(shallow(piece.found), ensure_ascii=False, default=date.isoformat)
+    return {**shallow(piece), "kind": kind, "found": body}
+
+
+def from_row(row: Row) -> Piece:
+    found = Reject(**json.loads(row["found"])) if row["kind"] == "reject" else _chunk(row["found"])
+    return Piece(int(row["file"]), int(row["document"]), row["fingerprint"], found)
+
+
+def _chunk(text: str) -> Chunk:
     raw: Row = json.loads(text)
     for key in ("valid_from", "valid_until"):
         raw[key] = date.fromisoformat(raw[key]) if raw[key] else None

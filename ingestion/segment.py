@@ -113,9 +113,9 @@ def write_segment(folder: Path, table: pa.Table) -> DenseIndexInfo:
 def read_table(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Raises `CorruptVersionError`."""
     try:
-        return pq.read_table(
-            folder / CHUNKS_FILE, columns=list(columns) if columns else None, page_checksum_verification=True
-        )
+        # `pq.read_table` would load Arrow's data sets for one file: 0.3 s.
+        with pq.ParquetFile(folder / CHUNKS_FILE, page_checksum_verification=True) as opened:
+            return opened.read(list(columns) if columns else None)
     except (OSError, pa.ArrowException) as error:
         raise CorruptVersionError(f"{folder.name}/{CHUNKS_FILE} cannot be read: {error}") from error
 

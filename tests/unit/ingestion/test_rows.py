@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ingestion.parse import parse
-from ingestion.rows import chunk_from_json, chunk_to_json, gather, of_found, split_row
+from ingestion.rows import from_row, gather, pieces, to_row
 
 pytestmark = pytest.mark.unit
 
@@ -27,8 +27,8 @@ def test_equal_documents_are_kept_once(tmp_path: Path) -> None:
     ]
     parsed = [parse(path, path.name) for path in files]
     found = [[*each.documents, *each.rejects] for each in parsed]
-    rows = [row for number, each in enumerate(found) for row in of_found(number, each)]
-    found = gather(chunk for row in rows for chunk in split_row(row, "help"))
+    read = [piece for number, each in enumerate(found) for piece in pieces(number, each, "help")]
+    assert [from_row(to_row(piece)) for piece in read] == read
+    found = gather(read)
     assert (found.documents, found.duplicates, len(found.rejects)) == (4, 2, 1)
     assert [chunk.source for chunk in found.chunks] == ["a.txt", "staff.md", "faq.csv", "faq.csv"]
-    assert [chunk_from_json(chunk_to_json(chunk)) for chunk in found.chunks] == found.chunks
