@@ -1,4 +1,4 @@
-"""The intent head: what a question wants, from its embedding and its spelling, with honest confidence.
+"""The intent head: what a question wants, from its embedding, its spelling and the examples near by.
 
 Prediction is a few matrix products in numpy. How a head is trained is in `models/intent_training.py`; what is done
 about a label is not known here.
@@ -27,7 +27,7 @@ Changes = dict[str, NDArray[np.float16]]
 
 NEVER = -1e4  # a logit whose softmax is 0
 
-FORMAT = 3
+FORMAT = 4
 _CHANGE = "change:"  # before the names of changes, in the file of the arrays
 _ARRAYS_FILE = "head.npz"
 _DESCRIPTION_FILE = "head.json"
@@ -43,10 +43,14 @@ class HeadArrays:
     deviation: Floats  # (dim,)
     spelling_weights: NDArray[np.float16]  # (labels, SPELLING_DIM)
     rarity: NDArray[np.float16]  # (buckets,) of pieces of words
-    references: NDArray[np.float16]  # (m, dim) examples of intents, standardised, L2-normalised
+    references: NDArray[np.float16]  # (m, dim) examples, those of intents first; standardised, L2-normalised
+    inside: NDArray[np.int_]  # () how many of the references are of intents, not out of scope
+    influence: Floats  # (m, labels) what each reference says for each label, where a question is like it
     scope: Floats  # (1 + scope features,) log-odds of being in scope: intercept, then one weight a feature
     calibration: Floats  # (2,) slope and intercept, on the log-odds of the best label's probability
-    share: Floats  # () factor on these logits where the tuned encoder has its say, too
+    share: (
+        Floats  # () factor on the logits of weights and bias beside those of the references, and of the tuned encoder
+    )
     tuned_weights: Floats  # (labels, dim) on vectors of the tuned encoder; (0, 0) where there is none
     tuned_bias: Floats  # (labels,); (0,) where there is none
     thresholds: Floats  # (labels,) confidence from which the label is right often enough; NaN where unknown
@@ -87,13 +91,15 @@ class LinearIntentHead:
         arrays = self._arrays
         standard: Floats = (embeddings - arrays.mean) / arrays.deviation
         spelt = spelling([pieces(text) for text in texts], arrays.rarity)
+        cosines = unit(standard) @ self._references  # (n, m)
+        nearest = cosines[:, : arrays.inside].max(axis=1)  # (n,)
         logits = standard @ arrays.weights.T + spelt @ self._spelling_weights + arrays.bias  # (n, labels)
-        nearest = (unit(standard) @ self._references).max(axis=1)  # (n,)
         in_scope = sigmoid(scope_features(nearest, logits, self._out_of_scope) @ arrays.scope[1:] + arrays.scope[0])
+        logits = arrays.share * logits + likeness(cosines) @ arrays.influence
         if self.changes:
             if tuned is None:
                 raise ValueError("a head with a tuned encoder needs its vectors")
-            logits = arrays.share * logits + tuned @ arrays.tuned_weights.T + arrays.tuned_bias
+            logits += tuned @ arrays.tuned_weights.T + arrays.tuned_bias
         return calibrated(with_scope(softmax(logits), in_scope, self._out_of_scope), arrays.calibration)
 
     def decide(self, probabilities: Floats) -> list[IntentPrediction]:
@@ -164,6 +170,12 @@ def unit(vectors: Floats) -> Floats:
     """Each row L2-normalised."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: Floats = vectors / np.where(norms == 0.0, 1.0, norms)
+    return result
+
+
+def likeness(cosines: Floats) -> Floats:
+    """How much of what an example says holds for a question: nothing where the two have nothing in common."""
+    result: Floats = np.expm1(cosines)
     return result
 
 

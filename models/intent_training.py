@@ -24,6 +24,7 @@ from models.intent_head import (
     HeadArrays,
     LinearIntentHead,
     calibrated,
+    likeness,
     log_odds,
     scope_features,
     sigmoid,
@@ -50,8 +51,11 @@ _LEAST_GAIN = 0.01  # of the held-out loss, as a share, that a tuned encoder has
 _EMBEDDING_SCALE = 0.045
 _INVERSE_PENALTY = 10.0
 _MANY = 4000  # examples from which fewer folds say as much
-_SCALE_BOUNDS = (-3.0, 5.0)  # natural logarithm of the factor on the logits
-_MAX_REFERENCES = 3000  # examples that a question is compared with; 5 MB and 0.3 ms at 384 dimensions
+_SCALE_BOUNDS = (-3.0, 5.0)  # natural logarithm of the factors on logits
+# Examples that a question is compared with: 11 MB with 77 intents at 384 dimensions. Training solves as many equations.
+_MAX_REFERENCES = 10_000
+_RIDGE = 0.08  # added to each example's likeness with itself: how little it is believed alone
+_APART = 10.0  # what examples say for their label, above what they say for others; about as much as logits differ
 
 # Of a company's questions, how many are taken to be about nothing that any of its examples is about.
 _OUT_OF_SCOPE_SHARE = 0.02
@@ -99,7 +103,7 @@ def train_intent_head(
     progress(f"embedding {len(texts)} examples of {len(labels) - 1} intents")
     embeddings = embedder.embed_queries(texts)
     found += near_contradictions(kept, embeddings)
-    data = _Data(embeddings, [pieces(text) for text in texts], targets)
+    data = _Data(embeddings, [pieces(text) for text in texts], targets, labels, seed)
     unrelated = data.like(embedder.embed_queries(UNRELATED), [pieces(text) for text in UNRELATED])
     wants = len(kept) >= _TUNED_FROM * (len(labels) - 1) if fine_tune is None else fine_tune
     if wants and not (isinstance(embedder, BertEmbedder) and embedder.bert is not None):
@@ -107,14 +111,17 @@ def train_intent_head(
             raise IntentDataError("this encoder cannot be tuned: only BERT models can")
         wants = False
     tuner = _Tuner(embedder, texts, seed, progress) if wants and isinstance(embedder, BertEmbedder) else None
-    fitted = _fit(data, unrelated, labels.index(OUT_OF_SCOPE), len(labels), seed, progress, tuner)
+    fitted = _fit(data, unrelated, progress, tuner)
     return _finish(fitted, labels, texts, embedder.identity, target_precision, found)
 
 
 class _Data:
     """Features of examples. Scaling and rarity need no labels, so they are of all examples, held out or not."""
 
-    def __init__(self, embeddings: Vectors, spelt: Sequence[Pieces], targets: Labels) -> None:
+    def __init__(
+        self, embeddings: Vectors, spelt: Sequence[Pieces], targets: Labels, labels: Sequence[str], seed: int
+    ) -> None:
+        self.n_labels, self.oos, self.seed = len(labels), labels.index(OUT_OF_SCOPE), seed
         self.mean: Floats = embeddings.mean(axis=0)
         self.deviation: Floats = embeddings.std(axis=0) + 1e-6
         self.rarity = rarities(spelt)
@@ -122,32 +129,30 @@ class _Data:
         self.features, self.directions = self.like(embeddings, spelt)
 
     def like(self, embeddings: Vectors, spelt: Sequence[Pieces]) -> tuple[Floats, Floats]:
-        """(n, dim + SPELLING_DIM) for the regression, and (n, dim) of length 1 for the nearest example."""
+        """(n, dim + SPELLING_DIM) for the regression, and (n, dim) of length 1 for the examples near by."""
         standard = (embeddings - self.mean) / self.deviation
         features = np.hstack([_EMBEDDING_SCALE * standard, spelling(spelt, self.rarity)]).astype(np.float32)
-        return features, unit(standard).astype(np.float32)
+        return features, unit(standard).astype(np.float16).astype(np.float32)  # as references are stored
 
 
 @dataclass(frozen=True, slots=True)
 class _TunedPart:
-    tuned: Tuned  # scaled for the sum of logits
-    share: float  # factor on the other logits
+    tuned: Tuned
+    scales: Floats  # factors on the logits of the other parts, and on these
     held: Labels  # rows that were held out from tuning
-    mixed: Floats  # (held, labels) logits of both together
-    unrelated: Floats  # (m, labels) logits of the tuned encoder alone
+    logits: Floats  # (held, labels)
+    unrelated: Floats  # (m, labels) logits
 
 
 class _Tuner:
-    """Tunes the encoder on most examples, and weighs it against the regression on the others."""
+    """Tunes the encoder on most examples, and weighs it against the untuned one on the others."""
 
     def __init__(self, embedder: BertEmbedder, texts: Sequence[str], seed: int, progress: Progress) -> None:
         self._embedder, self._texts, self._seed, self._progress = embedder, texts, seed, progress
 
-    def train(self, logits: Floats, targets: Labels, n_labels: int) -> _TunedPart | None:
-        """logits: (n, labels) of the regression, held out. None where tuning does not help."""
-        from scipy.optimize import minimize
-
-        from models.intent_tuning import Tuned, tune, tuned_layers
+    def train(self, parts: Sequence[Floats], targets: Labels, n_labels: int) -> _TunedPart | None:
+        """parts: (n, labels) logits each of the untuned encoder, held out. None where tuning does not help."""
+        from models.intent_tuning import tune, tuned_layers
 
         rest, held = _folds(targets, _TUNING_FOLDS, self._seed)[0]
         learned = [self._texts[row] for row in rest]
@@ -155,23 +160,15 @@ class _Tuner:
         asked = [*(self._texts[row] for row in held), *UNRELATED]
         _, vectors = self._embedder.embed_queries_with(asked, tuned_layers(self._embedder, tuned.changes))
         own = vectors @ tuned.weights.T + tuned.bias
-        known, own_known = logits[held], own[: len(held)]
-
-        def loss(weights: NDArray[np.float64]) -> float:
-            mixed = softmax(np.exp(weights[0]) * known + np.exp(weights[1]) * own_known)
-            return -float(np.log(mixed[np.arange(len(held)), targets[held]] + 1e-9).mean())
-
-        found = minimize(loss, np.array([-0.5, -0.5]), method="Nelder-Mead")
-        alone = loss(np.array([0.0, -20.0]))
-        self._progress(f"held-out loss {alone:.3f} without tuning, {found.fun:.3f} with it")
-        if found.fun > (1 - _LEAST_GAIN) * alone:
+        logits, unrelated = own[: len(held)], own[len(held) :]
+        known = [part[held] for part in parts]
+        alone, with_it = _scales(known, targets[held]), _scales([*known, logits], targets[held])
+        before = _loss(_mixed(known, alone), targets[held])
+        after = _loss(_mixed([*known, logits], with_it), targets[held])
+        self._progress(f"held-out loss {before:.3f} without tuning, {after:.3f} with it")
+        if after > (1 - _LEAST_GAIN) * before:
             return None
-        share, scale = (float(each) for each in np.exp(found.x))
-        scaled = Tuned(
-            tuned.changes, (scale * tuned.weights).astype(np.float32), (scale * tuned.bias).astype(np.float32)
-        )
-        mixed = (share * known + scale * own_known).astype(np.float32)
-        return _TunedPart(scaled, share, held, mixed, (scale * own[len(held) :]).astype(np.float32))
+        return _TunedPart(tuned, with_it, held, logits, unrelated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,30 +181,25 @@ class _Fitted:
     unrelated: Floats  # (m, labels)
 
 
-def _fit(
-    data: _Data,
-    unrelated: tuple[Floats, Floats],
-    oos: int,
-    n_labels: int,
-    seed: int,
-    progress: Progress,
-    tuner: _Tuner | None,
-) -> _Fitted:
+def _fit(data: _Data, unrelated: tuple[Floats, Floats], progress: Progress, tuner: _Tuner | None) -> _Fitted:
     folds, scope_folds = (3, 2) if len(data.targets) >= _MANY else (5, 3)
     progress(f"cross-validating in {folds} parts")
-    logits, nearest = _held_out(data, n_labels, folds, seed)
-    scale = _calibration_scale(logits, data.targets)
-    logits *= scale
+    parts, nearest = _held_out(data, folds)
+    scale = _calibration_scale(parts[0], data.targets)
+    parts[0] *= scale
     progress("learning what no intent covers, from intents left out")
-    scope, loose = _fit_scope(data, unrelated, oos, n_labels, scale, _scope_folds(data.targets, oos, scope_folds, seed))
-    part = None if tuner is None else tuner.train(logits, data.targets, n_labels)
-    rows = np.arange(len(logits)) if part is None else part.held
-    mixed = logits if part is None else part.mixed
-    in_scope = _in_scope(logits[rows], nearest[rows], scope, oos)
-    probabilities = with_scope(softmax(mixed), in_scope, oos)
+    scope, loose, loose_nearest = _fit_scope(data, unrelated, scale, scope_folds)
+    part = None if tuner is None else tuner.train(parts, data.targets, data.n_labels)
+    rows = np.arange(len(data.targets)) if part is None else part.held
+    scales = _scales(parts, data.targets) if part is None else part.scales
+    tuned_logits = [] if part is None else [part.logits]
+    mixed = _mixed([*(each[rows] for each in parts), *tuned_logits], scales)
+    in_scope = _in_scope(parts[0][rows], nearest[rows], scope, data.oos)
+    probabilities = with_scope(softmax(mixed), in_scope, data.oos)
     calibration = _fit_calibration(probabilities, data.targets[rows])
     progress("training on all examples")
-    weights, bias = _fit_linear(data.features, data.targets, n_labels)
+    weights, bias = _fit_linear(data.features, data.targets, data.n_labels)
+    near, inside = _choose_references(data, np.arange(len(data.targets)))
     dim = len(data.mean)
     weights *= scale
     weights[:, :dim] *= _EMBEDDING_SCALE
@@ -218,16 +210,18 @@ def _fit(
         deviation=data.deviation,
         spelling_weights=weights[:, dim:].astype(np.float16),
         rarity=data.rarity,
-        references=data.directions[_choose_references(data.targets, oos, seed)].astype(np.float16),
+        references=data.directions[near].astype(np.float16),
+        inside=np.array(inside),
+        influence=scales[1] * _fit_influence(data.directions[near], data.targets[near], data.n_labels),
         scope=scope.astype(np.float32),
         calibration=calibration,
-        share=np.array(1.0 if part is None else part.share, dtype=np.float32),
-        tuned_weights=np.zeros((0, 0), dtype=np.float32) if part is None else part.tuned.weights,
-        tuned_bias=np.zeros(0, dtype=np.float32) if part is None else part.tuned.bias,
-        thresholds=np.full(n_labels, np.nan, dtype=np.float32),
+        share=np.array(scales[0], dtype=np.float32),
+        tuned_weights=np.zeros((0, 0), dtype=np.float32) if part is None else scales[2] * part.tuned.weights,
+        tuned_bias=np.zeros(0, dtype=np.float32) if part is None else scales[2] * part.tuned.bias,
+        thresholds=np.full(data.n_labels, np.nan, dtype=np.float32),
     )
-    far_logits = loose[0] if part is None else part.share * loose[0] + part.unrelated
-    far = with_scope(softmax(far_logits), _in_scope(*loose, scope, oos), oos)
+    far_logits = _mixed([*loose, *([] if part is None else [part.unrelated])], scales)
+    far = with_scope(softmax(far_logits), _in_scope(loose[0], loose_nearest, scope, data.oos), data.oos)
     return _Fitted(
         arrays,
         {} if part is None else part.tuned.changes,
@@ -272,21 +266,26 @@ def _thresholds(
     return chosen if enough else None, own
 
 
-def _held_out(data: _Data, n_labels: int, folds: int, seed: int) -> tuple[Floats, Floats]:
-    """(n, labels) logits and (n,) nearest examples, of each example by the examples of the other folds."""
-    logits = np.zeros((len(data.targets), n_labels), dtype=np.float32)
+def _held_out(data: _Data, folds: int) -> tuple[list[Floats], Floats]:
+    """What `_by` gives of each example by the examples of the other folds."""
+    parts = [np.zeros((len(data.targets), data.n_labels), dtype=np.float32) for _ in range(2)]
     nearest = np.zeros(len(data.targets), dtype=np.float32)
-    for rest, held in _folds(data.targets, folds, seed):
-        logits[held], nearest[held] = _by(data, rest, (data.features[held], data.directions[held]), n_labels)
-    return logits, nearest
+    for rest, held in _folds(data.targets, folds, data.seed):
+        found, nearest[held] = _by(data, rest, (data.features[held], data.directions[held]))
+        for part, logits in zip(parts, found, strict=True):
+            part[held] = logits
+    return parts, nearest
 
 
-def _by(data: _Data, rest: Labels, questions: tuple[Floats, Floats], n_labels: int) -> tuple[Floats, Floats]:
-    """Logits (n, labels) and nearest example (n,) of questions, by the examples `rest` alone."""
-    weights, bias = _fit_linear(data.features[rest], data.targets[rest], n_labels)
+def _by(data: _Data, rest: Labels, questions: tuple[Floats, Floats]) -> tuple[list[Floats], Floats]:
+    """Of questions, by the examples `rest` alone: logits (n, labels) of the regression, and of the examples near by;
+    and how near the nearest is (n,)."""
+    weights, bias = _fit_linear(data.features[rest], data.targets[rest], data.n_labels)
+    near, inside = _choose_references(data, rest)
+    influence = _fit_influence(data.directions[near], data.targets[near], data.n_labels)
     features, directions = questions
-    logits = (features @ weights.T + bias).astype(np.float32)
-    return logits, (directions @ data.directions[rest].T).max(axis=1)
+    cosines = directions @ data.directions[near].T
+    return [features @ weights.T + bias, likeness(cosines) @ influence], cosines[:, :inside].max(axis=1)
 
 
 def _folds(targets: Labels, folds: int, seed: int) -> list[tuple[Labels, Labels]]:
@@ -312,15 +311,55 @@ def _fit_linear(features: Floats, targets: Labels, n_labels: int) -> tuple[Float
     return weights, bias
 
 
+def _fit_influence(directions: Floats, targets: Labels, n_labels: int) -> Floats:
+    """(m, labels) what examples say for each label: kernel ridge regression, whose kernel is `likeness`.
+
+    It bends where the regression over the vectors is straight, which is worth as much as tuning the encoder.
+    directions: (m, dim) of the examples, of length 1.
+    """
+    from scipy.linalg import cho_factor, cho_solve
+
+    alike = likeness(directions @ directions.T)
+    alike[np.diag_indices_from(alike)] += _RIDGE
+    wanted = _APART * (np.eye(n_labels, dtype=np.float32)[targets] - np.float32(1 / n_labels))
+    found: Floats = cho_solve(cho_factor(alike, overwrite_a=True), wanted)
+    return found
+
+
 def _calibration_scale(logits: Floats, targets: Labels) -> float:
     """The factor (1 / temperature) on the logits that makes the truth most likely."""
     from scipy.optimize import minimize_scalar
 
-    def loss(log_scale: float) -> float:
-        probabilities = softmax(logits * np.float32(np.exp(log_scale)))
-        return -float(np.log(probabilities[np.arange(len(targets)), targets] + 1e-9).mean())
+    found = minimize_scalar(
+        lambda log_scale: _loss(logits * np.float32(np.exp(log_scale)), targets), bounds=_SCALE_BOUNDS, method="bounded"
+    )
+    return float(np.exp(found.x))
 
-    return float(np.exp(minimize_scalar(loss, bounds=_SCALE_BOUNDS, method="bounded").x))
+
+def _scales(parts: Sequence[Floats], targets: Labels) -> Floats:
+    """A factor for each of the parts, (n, labels) logits each, whose sum then makes the truth most likely."""
+    from scipy.optimize import minimize
+
+    def factors(log_scales: NDArray[np.float64]) -> Floats:
+        result: Floats = np.exp(np.clip(log_scales, *_SCALE_BOUNDS)).astype(np.float32)
+        return result
+
+    found = minimize(
+        lambda log_scales: _loss(_mixed(parts, factors(log_scales)), targets),
+        np.full(len(parts), -0.5),
+        method="Nelder-Mead",
+    )
+    return factors(found.x)
+
+
+def _mixed(parts: Sequence[Floats], scales: Floats) -> Floats:
+    result: Floats = np.sum([scale * part for scale, part in zip(scales, parts, strict=True)], axis=0)
+    return result
+
+
+def _loss(logits: Floats, targets: Labels) -> float:
+    """Mean negative log-likelihood."""
+    return -float(np.log(softmax(logits)[np.arange(len(targets)), targets] + 1e-9).mean())
 
 
 def _fit_calibration(probabilities: Floats, targets: Labels) -> Floats:
@@ -341,14 +380,9 @@ def _fit_calibration(probabilities: Floats, targets: Labels) -> Floats:
 
 
 def _fit_scope(
-    data: _Data,
-    unrelated: tuple[Floats, Floats],
-    oos: int,
-    n_labels: int,
-    scale: float,
-    folds: list[tuple[Labels, Labels, Labels]],
-) -> tuple[Floats, tuple[Floats, Floats]]:
-    """Log-odds of being in scope: intercept and weights. And logits and nearest of `unrelated`, held out like the rest.
+    data: _Data, unrelated: tuple[Floats, Floats], scale: float, n_folds: int
+) -> tuple[Floats, list[Floats], Floats]:
+    """Log-odds of being in scope: intercept and weights. And what `_by` gives of `unrelated`, held out like the rest.
 
     A head that never saw some of the intents shows what questions look like to it that no intent covers. Examples of
     `out_of_scope` have no part in it: that label is learned like the others.
@@ -356,23 +390,28 @@ def _fit_scope(
     from sklearn.linear_model import LogisticRegression
 
     features, inside, weights = [], [], []
-    loose: tuple[Floats, Floats] | None = None
-    for rest, held, left_out in folds:
+    loose: tuple[list[Floats], Floats] | None = None
+    for rest, held, left_out in _scope_folds(data, n_folds):
         asked = np.concatenate([held, left_out])
-        logits, nearest = _by(data, rest, (data.features[asked], data.directions[asked]), n_labels)
-        far_logits, far_nearest = _by(data, rest, unrelated, n_labels)
-        loose = loose or (far_logits * scale, far_nearest)
-        meant = np.concatenate([np.ones(len(held), dtype=bool), np.zeros(len(left_out), dtype=bool)])
-        features += [scope_features(nearest, logits * scale, oos), scope_features(far_nearest, far_logits * scale, oos)]
-        inside += [meant, np.zeros(len(far_nearest), dtype=bool)]
-        weights += [_shares(meant), np.full(len(far_nearest), 0.25 / len(far_nearest))]
+        parts, nearest = _by(
+            data,
+            rest,
+            (np.vstack([data.features[asked], unrelated[0]]), np.vstack([data.directions[asked], unrelated[1]])),
+        )
+        parts[0] *= scale
+        loose = loose or ([part[len(asked) :] for part in parts], nearest[len(asked) :])
+        far = len(nearest) - len(asked)
+        meant = np.arange(len(asked)) < len(held)
+        features.append(scope_features(nearest, parts[0], data.oos))
+        inside.append(np.concatenate([meant, np.zeros(far, dtype=bool)]))
+        weights.append(np.concatenate([_shares(meant), np.full(far, 0.25 / far)]))
     assert loose is not None, "there is at least one fold"
     is_in = np.concatenate(inside)
     weight = np.concatenate(weights)
     weight *= np.where(is_in, 0.5 / weight[is_in].sum(), 0.5 / weight[~is_in].sum()) * len(weight)
     regression = LogisticRegression(C=100.0).fit(np.concatenate(features), is_in, sample_weight=weight)
     prior = np.log((1 - _OUT_OF_SCOPE_SHARE) / _OUT_OF_SCOPE_SHARE)
-    return np.concatenate([regression.intercept_ + prior, regression.coef_[0]]).astype(np.float32), loose
+    return np.concatenate([regression.intercept_ + prior, regression.coef_[0]]).astype(np.float32), *loose
 
 
 def _shares(meant: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -381,20 +420,21 @@ def _shares(meant: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(meant, 0.5 / max(1, int(meant.sum())), 0.25 / outside)
 
 
-def _scope_folds(targets: Labels, oos: int, folds: int, seed: int) -> list[tuple[Labels, Labels, Labels]]:
+def _scope_folds(data: _Data, folds: int) -> list[tuple[Labels, Labels, Labels]]:
     """(trained on, held out, intents left out). With few intents none is left out."""
-    intents = np.random.default_rng(seed).permutation(np.setdiff1d(np.unique(targets), [oos]))
+    targets = data.targets
+    intents = np.random.default_rng(data.seed).permutation(np.setdiff1d(np.unique(targets), [data.oos]))
     groups = np.array_split(intents, 3)[:folds] if len(intents) >= 6 else [intents[:0]] * folds
     parts = []
-    for (rest, held), group in zip(_folds(targets, folds, seed), groups, strict=False):
+    for (rest, held), group in zip(_folds(targets, folds, data.seed), groups, strict=False):
         gone = np.isin(targets, group)
-        parts.append((rest[~gone[rest]], held[~gone[held] & (targets[held] != oos)], np.flatnonzero(gone)))
+        parts.append((rest[~gone[rest]], held[~gone[held] & (targets[held] != data.oos)], np.flatnonzero(gone)))
     return parts
 
 
-def _choose_references(targets: Labels, oos: int, seed: int) -> Labels:
-    """Indexes of examples of intents: all of them, or a random sample where there are many."""
-    candidates: Labels = np.flatnonzero(targets != oos)
-    if len(candidates) <= _MAX_REFERENCES:
-        return candidates
-    return np.sort(np.random.default_rng(seed).choice(candidates, _MAX_REFERENCES, replace=False))
+def _choose_references(data: _Data, rest: Labels) -> tuple[Labels, int]:
+    """Indexes of examples, those of intents first, and how many these are. A random sample where there are many."""
+    if len(rest) > _MAX_REFERENCES:
+        rest = np.random.default_rng(data.seed).choice(rest, _MAX_REFERENCES, replace=False)
+    outside = data.targets[rest] == data.oos
+    return np.concatenate([rest[~outside], rest[outside]]), int((~outside).sum())

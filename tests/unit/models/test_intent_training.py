@@ -49,11 +49,11 @@ def many(rng: np.random.Generator, n: int, unclear: float) -> dict[str, list[str
     """Sentences of which a share says nothing of its intent: the truth is uncertain by construction."""
     words = {"refund": "money back refund", "tracking": "where delivery track", "password": "login reset password"}
     examples: dict[str, list[str]] = {label: [] for label in words}
-    for number in range(n):
+    for _ in range(n):
         label = str(rng.choice(list(words)))
         shown = "please help me" if rng.random() < unclear else words[label]
         some = rng.permutation(shown.split())[: rng.integers(1, 4)]
-        examples[label].append(f"{' '.join(some)} {rng.choice(NOUNS)} {number}")
+        examples[label].append(f"{' '.join(some)} {rng.choice(NOUNS)} {rng.integers(10**6)}")
     return examples
 
 
