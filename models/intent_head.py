@@ -28,6 +28,8 @@ Changes = dict[str, NDArray[np.float16]]
 NEVER = -1e4  # a logit whose softmax is 0
 
 FORMAT = 4
+_SHARPNESS = 20.0  # of votes: an example that is 0.1 nearer in cosine has seven times the say
+_LEAST_VOTES = 1e-4  # share of the votes that counts as none
 _CHANGE = "change:"  # before the names of changes, in the file of the arrays
 _ARRAYS_FILE = "head.npz"
 _DESCRIPTION_FILE = "head.json"
@@ -53,6 +55,10 @@ class HeadArrays:
     )
     tuned_weights: Floats  # (labels, dim) on vectors of the tuned encoder; (0, 0) where there is none
     tuned_bias: Floats  # (labels,); (0,) where there is none
+    tuned_centre: Floats  # (dim,) mean of the vectors that follow; (0,) where there is none
+    voters: NDArray[np.float16]  # (k, dim) tuned vectors of examples, less the centre, L2-normalised
+    voices: NDArray[np.int_]  # (k,) the label each one votes for
+    vote: Floats  # () factor on the logarithm of the votes' shares
     thresholds: Floats  # (labels,) confidence from which the label is right often enough; NaN where unknown
 
 
@@ -70,6 +76,7 @@ class LinearIntentHead:
         self._out_of_scope = self._labels.index(OUT_OF_SCOPE)
         self._spelling_weights: Floats = arrays.spelling_weights.T.astype(np.float32)
         self._references: Floats = arrays.references.T.astype(np.float32)
+        self._voters: Floats = arrays.voters.T.astype(np.float32)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -99,7 +106,9 @@ class LinearIntentHead:
         if self.changes:
             if tuned is None:
                 raise ValueError("a head with a tuned encoder needs its vectors")
+            cosines = unit(tuned - arrays.tuned_centre) @ self._voters
             logits += tuned @ arrays.tuned_weights.T + arrays.tuned_bias
+            logits += arrays.vote * votes(cosines, arrays.voices, len(self._labels))
         return calibrated(with_scope(softmax(logits), in_scope, self._out_of_scope), arrays.calibration)
 
     def decide(self, probabilities: Floats) -> list[IntentPrediction]:
@@ -122,11 +131,9 @@ class LinearIntentHead:
             threshold=None if np.isnan(threshold) else threshold,
         )
 
-    def arrays_with(self, share: float, tuned_weights: Floats, tuned_bias: Floats) -> HeadArrays:
-        """This head's arrays with a tuned encoder's say beside them."""
-        return replace(
-            self._arrays, share=np.array(share, dtype=np.float32), tuned_weights=tuned_weights, tuned_bias=tuned_bias
-        )
+    def arrays_with(self, **changed: Any) -> HeadArrays:
+        """This head's arrays with some of them, by their names, in place of its own."""
+        return replace(self._arrays, **changed)
 
     def save(self, folder: Path) -> None:
         """Writes two files, none of them pickled; the description holds the checksum of the other."""
@@ -176,6 +183,13 @@ def unit(vectors: Floats) -> Floats:
 def likeness(cosines: Floats) -> Floats:
     """How much of what an example says holds for a question: nothing where the two have nothing in common."""
     result: Floats = np.expm1(cosines)
+    return result
+
+
+def votes(cosines: Floats, voices: NDArray[np.int_], n_labels: int) -> Floats:
+    """(n, labels) logarithm of each label's share. cosines: (n, k) with the voters; voices: (k,) their labels."""
+    shares = np.exp(_SHARPNESS * (cosines - 1.0)) @ np.eye(n_labels, dtype=np.float32)[voices]
+    result: Floats = np.log(shares / shares.sum(axis=1, keepdims=True) + _LEAST_VOTES)
     return result
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from models.intent_head import (
     sigmoid,
     softmax,
     unit,
+    votes,
     with_scope,
 )
 from models.intent_report import choose_threshold
@@ -56,6 +57,15 @@ _SCALE_BOUNDS = (-3.0, 5.0)  # natural logarithm of the factors on logits
 _MAX_REFERENCES = 10_000
 _RIDGE = 0.08  # added to each example's likeness with itself: how little it is believed alone
 _APART = 10.0  # what examples say for their label, above what they say for others; about as much as logits differ
+
+_UNTUNED: dict[str, Any] = {
+    "tuned_weights": np.zeros((0, 0), dtype=np.float32),
+    "tuned_bias": np.zeros(0, dtype=np.float32),
+    "tuned_centre": np.zeros(0, dtype=np.float32),
+    "voters": np.zeros((0, 0), dtype=np.float16),
+    "voices": np.zeros(0, dtype=np.int_),
+    "vote": np.array(0.0, dtype=np.float32),
+}
 
 # Of a company's questions, how many are taken to be about nothing that any of its examples is about.
 _OUT_OF_SCOPE_SHARE = 0.02
@@ -136,12 +146,35 @@ class _Data:
 
 
 @dataclass(frozen=True, slots=True)
+class _Voters:
+    centre: Floats  # (dim,)
+    directions: NDArray[np.float16]  # (k, dim) tuned vectors less the centre, of length 1
+    voices: Labels  # (k,)
+
+    def ask(self, vectors: Floats, n_labels: int) -> Floats:
+        """vectors: (n, dim) of the tuned encoder. Gives (n, labels) logits."""
+        return votes(unit(vectors - self.centre) @ self.directions.T.astype(np.float32), self.voices, n_labels)
+
+
+@dataclass(frozen=True, slots=True)
 class _TunedPart:
     tuned: Tuned
-    scales: Floats  # factors on the logits of the other parts, and on these
+    voters: _Voters
+    scales: Floats  # factors on the logits of the other parts, and on the two here
     held: Labels  # rows that were held out from tuning
-    logits: Floats  # (held, labels)
-    unrelated: Floats  # (m, labels) logits
+    parts: list[Floats]  # (held, labels) logits of the regression over the tuned vectors, and of votes
+    unrelated: list[Floats]  # (m, labels) the same
+
+    def arrays(self) -> dict[str, Any]:
+        """Its part of `HeadArrays`."""
+        return {
+            "tuned_weights": self.scales[2] * self.tuned.weights,
+            "tuned_bias": self.scales[2] * self.tuned.bias,
+            "tuned_centre": self.voters.centre,
+            "voters": self.voters.directions,
+            "voices": self.voters.voices,
+            "vote": np.array(self.scales[3]),
+        }
 
 
 class _Tuner:
@@ -157,18 +190,27 @@ class _Tuner:
         rest, held = _folds(targets, _TUNING_FOLDS, self._seed)[0]
         learned = [self._texts[row] for row in rest]
         tuned = tune(self._embedder, learned, targets[rest], n_labels, self._seed, self._progress)
-        asked = [*(self._texts[row] for row in held), *UNRELATED]
-        _, vectors = self._embedder.embed_queries_with(asked, tuned_layers(self._embedder, tuned.changes))
-        own = vectors @ tuned.weights.T + tuned.bias
-        logits, unrelated = own[: len(held)], own[len(held) :]
-        known = [part[held] for part in parts]
-        alone, with_it = _scales(known, targets[held]), _scales([*known, logits], targets[held])
+        layers = tuned_layers(self._embedder, tuned.changes)
+        _, vectors = self._embedder.embed_queries_with([*self._texts, *UNRELATED], layers)
+        voters = _voters(vectors[rest], targets[rest], self._seed)
+        own = [vectors @ tuned.weights.T + tuned.bias, voters.ask(vectors, n_labels)]
+        known, tuned_known = [part[held] for part in parts], [part[held] for part in own]
+        alone, together = _scales(known, targets[held]), _scales([*known, *tuned_known], targets[held])
         before = _loss(_mixed(known, alone), targets[held])
-        after = _loss(_mixed([*known, logits], with_it), targets[held])
+        after = _loss(_mixed([*known, *tuned_known], together), targets[held])
         self._progress(f"held-out loss {before:.3f} without tuning, {after:.3f} with it")
         if after > (1 - _LEAST_GAIN) * before:
             return None
-        return _TunedPart(tuned, with_it, held, logits, unrelated)
+        return _TunedPart(tuned, voters, together, held, tuned_known, [part[len(targets) :] for part in own])
+
+
+def _voters(vectors: Floats, targets: Labels, seed: int) -> _Voters:
+    """Of tuned vectors and their labels; a random sample where there are many."""
+    if len(targets) > _MAX_REFERENCES:
+        chosen = np.random.default_rng(seed).choice(len(targets), _MAX_REFERENCES, replace=False)
+        vectors, targets = vectors[chosen], targets[chosen]
+    centre: Floats = vectors.mean(axis=0)
+    return _Voters(centre, unit(vectors - centre).astype(np.float16), targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +234,7 @@ def _fit(data: _Data, unrelated: tuple[Floats, Floats], progress: Progress, tune
     part = None if tuner is None else tuner.train(parts, data.targets, data.n_labels)
     rows = np.arange(len(data.targets)) if part is None else part.held
     scales = _scales(parts, data.targets) if part is None else part.scales
-    tuned_logits = [] if part is None else [part.logits]
-    mixed = _mixed([*(each[rows] for each in parts), *tuned_logits], scales)
+    mixed = _mixed([*(each[rows] for each in parts), *([] if part is None else part.parts)], scales)
     in_scope = _in_scope(parts[0][rows], nearest[rows], scope, data.oos)
     probabilities = with_scope(softmax(mixed), in_scope, data.oos)
     calibration = _fit_calibration(probabilities, data.targets[rows])
@@ -216,11 +257,10 @@ def _fit(data: _Data, unrelated: tuple[Floats, Floats], progress: Progress, tune
         scope=scope.astype(np.float32),
         calibration=calibration,
         share=np.array(scales[0], dtype=np.float32),
-        tuned_weights=np.zeros((0, 0), dtype=np.float32) if part is None else scales[2] * part.tuned.weights,
-        tuned_bias=np.zeros(0, dtype=np.float32) if part is None else scales[2] * part.tuned.bias,
         thresholds=np.full(data.n_labels, np.nan, dtype=np.float32),
+        **(_UNTUNED if part is None else part.arrays()),
     )
-    far_logits = _mixed([*loose, *([] if part is None else [part.unrelated])], scales)
+    far_logits = _mixed([*loose, *([] if part is None else part.unrelated)], scales)
     far = with_scope(softmax(far_logits), _in_scope(loose[0], loose_nearest, scope, data.oos), data.oos)
     return _Fitted(
         arrays,

@@ -44,9 +44,16 @@ def test_a_tuned_head_is_kept_with_its_changes(bert: BertEmbedder, tmp_path: Pat
         examples[label] = [*examples[label], *(f"{words} number {number}" for number in range(20))]
     head = train_intent_head(bert, examples_of(examples)).head
     tuned = tune(bert, TEXTS, TARGETS, 3, seed=0, progress=lambda line: None)
-    changed = LinearIntentHead(
-        head.labels, head.arrays_with(0.5, tuned.weights, tuned.bias), bert.identity, tuned.changes
+    arrays = head.arrays_with(
+        share=np.array(0.5),
+        tuned_weights=tuned.weights,
+        tuned_bias=tuned.bias,
+        tuned_centre=np.zeros(bert.dim, dtype=np.float32),
+        voters=bert.embed_queries(TEXTS).astype(np.float16),
+        voices=1 + TARGETS,
+        vote=np.array(0.3),
     )
+    changed = LinearIntentHead(head.labels, arrays, bert.identity, tuned.changes)
     changed.save(tmp_path)
     loaded = IntentModel(bert, LinearIntentHead.load(tmp_path, bert.identity))
     for one, other in zip(loaded.understand(TEXTS)[1], IntentModel(bert, changed).understand(TEXTS)[1], strict=True):
