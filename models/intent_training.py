@@ -153,7 +153,8 @@ class _Voters:
 
     def ask(self, vectors: Floats, n_labels: int) -> Floats:
         """vectors: (n, dim) of the tuned encoder. Gives (n, labels) logits."""
-        return votes(unit(vectors - self.centre) @ self.directions.T.astype(np.float32), self.voices, n_labels)
+        cosines = unit(vectors - self.centre) @ self.directions.T.astype(np.float32)
+        return votes(cosines, np.eye(n_labels, dtype=np.float32)[self.voices])
 
 
 @dataclass(frozen=True, slots=True)

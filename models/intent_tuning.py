@@ -2,7 +2,7 @@
 
 So one pass serves both: the trunk runs once, then the untouched layers give the vector that retrieval knows, and the
 tuned ones the vector for the intent. Only low-rank changes are learned (LoRA): with some thousand examples that
-takes minutes on two cores, and half a megabyte.
+takes minutes on two cores, and half a megabyte; the tuned examples that vote are 0.8 MB a thousand.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import pytest
 from models.fakes import HashEmbedder
 from models.intent_card import make_card
 from models.intent_examples import IntentDataError, examples_of
-from models.intent_head import LinearIntentHead
+from models.intent_head import LinearIntentHead, votes
 from models.intent_training import Training, train_intent_head
 from models.intent_versions import current_version, known_labels, load_version, publish_version, read_card
-from models.protocols import OUT_OF_SCOPE, IntentPrediction
+from models.protocols import OUT_OF_SCOPE, IntentPrediction, Vectors
 
 pytestmark = pytest.mark.unit
 
@@ -97,6 +98,31 @@ def test_the_threshold_reaches_the_target_on_new_questions() -> None:
     predictions = ask(training.head, *(text for texts in new.values() for text in texts))
     right = [p.label == t for p, t in zip(predictions, truths, strict=True) if p.confidence >= (p.threshold or 0)]
     assert np.mean(right) == pytest.approx(0.95, abs=0.05)
+
+
+class Circle:
+    """A number of degrees, and whatever is none in the middle. Digits are spelt alike, so spelling says nothing."""
+
+    identity, dim = "circle", 2
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        angles = np.array([np.radians(int(text)) if text.isdigit() else np.nan for text in texts])
+        return np.nan_to_num(np.stack([np.cos(angles), np.sin(angles)], axis=1)).astype(np.float32)
+
+    embed_passages = embed_queries
+
+
+def test_examples_near_by_tell_apart_what_no_straight_line_does() -> None:
+    quarters: dict[str, list[str]] = {"even": [], "odd": []}
+    for number in range(100, 460, 3):
+        quarters["even" if number // 90 % 2 == 0 else "odd"].append(str(number))
+    held = train_intent_head(Circle(), examples_of(quarters)).held_out
+    assert np.mean([p.label == truth for p, truth in zip(held.predictions, held.truths, strict=True)]) > 0.9
+
+
+def test_the_nearest_example_has_most_of_the_votes() -> None:
+    shares = np.exp(votes(np.array([[0.9, 0.8, 0.0]], dtype=np.float32), np.eye(3, 4, dtype=np.float32)))
+    assert shares[0] == pytest.approx([1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2)), 0, 0], abs=2e-4)
 
 
 def test_too_few_answers_choose_no_threshold(training: Training) -> None:
