@@ -6,8 +6,9 @@
 #   - With spliced request bodies HAProxy 2.8 does not notice that a customer has left before the first byte of the answer:
 #     the engine would write to its end for nobody. Bodies are small, so nothing is lost.
 #   - Where no replica can be reached, Serve says 500 or 404: haproxy_503.http says that it is worth asking again.
-#   - Where no replica is fit to be asked, Serve lets its own proxy ask it all the same: fifteen times slower, and with
-#     customers who wait for half a minute where a replica that is overloaded had to be left alone. They hear it at once.
+#   - Where no replica is fit to be asked, Serve lets its own proxy ask it all the same: good while replicas are replaced, but
+#     fifteen times slower, and customers waited there for half a minute when an overloaded replica had to be left alone.
+#     So few may be there at once, and who comes to no place is told so soon.
 #   - A door that is opened again knows no replica until Serve's controller has told it: it begins with those of before.
 #   - A HAProxy whose manager was killed goes on with what it knew, on the same port: the next one takes over from it.
 set -eu
@@ -34,7 +35,7 @@ if [ -n "$config" ]; then
         -e '/^[[:space:]]*option splice-request/d' \
         -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
         -e "/^frontend http_frontend/r $here/haproxy_door.cfg" \
-        -e '/^[[:space:]]*server .* backup$/d' \
+        -e 's/^([[:space:]]*)(server .*) backup$/\1timeout queue 1s\n\1\2 backup maxconn 100/' \
         -e "s|^([[:space:]]*errorfile 50[234]) .*|\1 $closed|" \
         -e "/^backend default_backend/,/return/s|return status 404 .*|return status 503 errorfile $closed|" \
         "$config"

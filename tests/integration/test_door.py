@@ -41,6 +41,7 @@ backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path \\'%[path]\\' not found."
 backend http-desk
     server desk 127.0.0.1:{desk_port} check
+    server fallback 127.0.0.1:{desk_port} check backup
 """
 
 

@@ -29,6 +29,9 @@ frontend http_frontend
     default_backend default_backend
 backend default_backend
     http-request return status 404 content-type text/plain lf-string "Path \\'%[path]\\' not found. Ping …"
+backend http-raydesk
+    server SERVE_REPLICA_raydesk-ingress-a 127.0.0.1:27000 check observe layer4
+    server SERVE_PROXY_ACTOR-fallback-b 127.0.0.1:27182 check backup
 listen stats
   bind *:8404
 """
@@ -86,3 +89,10 @@ def test_where_nobody_is_behind_the_door_it_says_so_as_the_service_does(tmp_path
     assert json.loads(body) == error.body("")
     assert head.splitlines()[0].split()[1] == str(error.status)
     assert f"Retry-After: {error.retry_after_s}" in head.splitlines()
+
+
+def test_few_may_be_at_the_slow_proxy_that_serve_falls_back_to(tmp_path: Path) -> None:
+    lines = guarded(tmp_path)
+    assert "timeout queue 1s" in lines
+    assert "server SERVE_PROXY_ACTOR-fallback-b 127.0.0.1:27182 check backup maxconn 100" in lines
+    assert "server SERVE_REPLICA_raydesk-ingress-a 127.0.0.1:27000 check observe layer4" in lines
