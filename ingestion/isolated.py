@@ -27,6 +27,8 @@ from ingestion.sources import SourceFile
 
 # All that the child needs: credentials are not among it.
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
+# Each thread of a library takes address space, which is what is limited, and for one file at a time none is of use.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 _DEATH_S = 5.0  # from the end of its output to its own
 _TIMED_OUT = (-signal.SIGALRM, -signal.SIGXCPU)
 
@@ -134,7 +136,9 @@ class IsolatedParser:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            env={**{name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}, "PYTHONPATH": paths},
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+            | _ONE_THREAD
+            | {"PYTHONPATH": paths},
         )
 
     def _end_child(self) -> int:

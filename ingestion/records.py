@@ -258,7 +258,7 @@ def read_parquet(path: Path, source: str) -> Iterator[Found]:
     try:
         with pq.ParquetFile(path) as opened:
             columns = _plain_columns(opened.schema_arrow)
-            batches = opened.iter_batches(batch_size=_BATCH_ROWS, columns=columns)
+            batches = opened.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False)
             yield from _records(source, columns, batches)
     except (pa.ArrowException, OSError) as error:
         raise ParseError(f"is a broken Parquet file, or cut off: write it again ({_one_line(error)})") from error
