@@ -39,6 +39,7 @@ if [ -n "$config" ]; then
         -e "s|^([[:space:]]*errorfile 50[234]) .*|\1 $closed|" \
         -e "/^backend default_backend/,/return/s|return status 404 .*|return status 503 errorfile $closed|" \
         "$config"
+    # What was read in is not edited by the same pass.
     sed -i "s|HERE/|$here/|" "$config"
 
     # By port: a node that was started again has another folder.

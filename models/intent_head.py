@@ -130,10 +130,6 @@ class LinearIntentHead:
             threshold=None if np.isnan(threshold) else threshold,
         )
 
-    def arrays_with(self, **changed: Any) -> HeadArrays:
-        """This head's arrays with some of them, by their names, in place of its own."""
-        return replace(self._arrays, **changed)
-
     def save(self, folder: Path) -> None:
         """Writes two files, none of them pickled; the description holds the checksum of the other."""
         folder.mkdir(parents=True, exist_ok=True)

@@ -169,9 +169,8 @@ class Admission:
     def note(self, came: str | None) -> None:
         """A question, before it is looked at. came: as the door has it (`CAME_HEADER`)."""
         host, _, came_ms = (came or "").partition(" ")
-        # Other machines' clocks may differ from this one's.
-        waited_s = self._now_s() - int(came_ms) / 1000 if host == _HOST and came_ms.isdecimal() else 0.0
-        self._asked.note(waited_s)
+        is_told = host == _HOST and came_ms.isdecimal() and len(came_ms) < 20  # other machines' clocks may differ
+        self._asked.note(self._now_s() - int(came_ms) / 1000 if is_told else 0.0)
 
     def tells(self) -> list[tuple[bytes, bytes]]:
         """The header that tells the door whom to refuse; none while that is nobody."""

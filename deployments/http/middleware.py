@@ -206,7 +206,7 @@ class Door:
 
     async def _admitted(self, principal: Principal, is_chosen: bool, receive: Receive) -> Receive:
         """Raises `RateLimitedError` and `OverloadedError`; else gives back what was looked at."""
-        if is_chosen or not self._admission.chooses:  # all are let in, or none
+        if is_chosen or not self._admission.chooses:  # by the door, or all are let in, or none
             self._admission.check(principal, is_running=True)
             return receive
         first = await receive()  # most bodies come in one piece

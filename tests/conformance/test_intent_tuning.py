@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def test_a_tuned_head_is_kept_with_its_changes(bert: BertEmbedder, tmp_path: Pat
         examples[label] = [*examples[label], *(f"{words} number {number}" for number in range(20))]
     head = train_intent_head(bert, examples_of(examples)).head
     tuned = tune(bert, TEXTS, TARGETS, 3, seed=0, progress=lambda line: None)
-    arrays = head.arrays_with(
+    arrays = replace(
+        head._arrays,
         share=np.array(0.5),
         tuned_weights=tuned.weights,
         tuned_bias=tuned.bias,

@@ -70,7 +70,9 @@ async def test_who_waited_outside_is_heard_late_too(host: str, waited_ms: int, i
     assert bool(admission.tells()) == is_late
 
 
-@pytest.mark.parametrize("came", [None, "", "host", f"{socket.gethostname()} soon", "1 2 3"])
+@pytest.mark.parametrize(
+    "came", [None, "", "host", f"{socket.gethostname()} soon", "1 2 3", f"{socket.gethostname()} {'9' * 9000}"]
+)
 def test_what_the_door_did_not_say_makes_nothing_late(came: str | None) -> None:
     admission = Admission(settings())
     admission.note(came)
