@@ -2,8 +2,8 @@
 # One node of a Ray cluster, and its keeper:
 #   cluster/node.sh head [CONFIG]        the first machine; deploys CONFIG (serve_config.yaml)
 #   cluster/node.sh worker HEAD:6379     each other one
-# Starts Ray with cluster/ray.env, and again whenever it ends: what kills the head's GCS ends the cluster, and a minute
-# later all is deployed again. Runs until Ctrl-C or SIGTERM, so that systemd or Docker can keep the keeper.
+# Starts Ray with cluster/ray.env, one process of it again where that is enough (cluster/ray_node.py), and all whenever it
+# ends: a minute later all is deployed again. Runs until Ctrl-C or SIGTERM, so that systemd or Docker can keep the keeper.
 # RAYDESK_RAY_OPTIONS has further options for `ray start`. RAY_AUTH_TOKEN_PATH is a file with the token that all nodes share,
 # mode 0600; the head makes it where there is none.
 set -euo pipefail
@@ -64,7 +64,7 @@ deploy() {
 while true; do
     say "Ray starts"
     # shellcheck disable=SC2086  # several options
-    ray start "${start[@]}" --block --disable-usage-stats ${RAYDESK_RAY_OPTIONS:-} &
+    python -m cluster.ray_node "${start[@]}" --disable-usage-stats ${RAYDESK_RAY_OPTIONS:-} &
     ray=$!
     children=("$ray")
     if [ "$role" = head ]; then

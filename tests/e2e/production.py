@@ -12,6 +12,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ MODELS = ROOT / ".raydesk" / "models"
 KEY = "a key of production"
 AUTHORIZED = {"Authorization": f"Bearer {KEY}"}
 QUESTION = {"messages": [{"role": "user", "content": "How much does express delivery cost?"}], "stream": False}
+QUESTIONS = ("How much does express delivery cost?", "Where is my order?", "Is there a minimum order value?")
+CALLERS = 4
 NODE = "RAYDESK_TEST_NODE"  # marks what one node's keeper has started
 # Each node's own, where several are on one machine: file locations, sockets, ports.
 _APART = ("PORT", "_FILE_LOC", "SOCKET_PATH", "STATE_BASE", "STATE_FILE", "TOKEN_PATH", "INSTANCE_ID")
@@ -278,3 +282,39 @@ class Production:
         if self._gcs_store is not None:
             self._gcs_store.terminate()
             self._gcs_store.wait()
+
+
+@dataclass
+class Callers:
+    """A few customers who ask one thing after the other at one door, and what came of it."""
+
+    cluster: Production
+    url: str
+    answered: int = 0
+    failures: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Callers:
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(CALLERS)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, number: int) -> None:
+        while not self._stop.wait(0.3):
+            number += 1
+            content = QUESTIONS[number % len(QUESTIONS)]
+            try:
+                response = self.cluster.post(url=self.url, messages=[{"role": "user", "content": content}])
+            except httpx2.TransportError as error:
+                self.failures.append(type(error).__name__)
+                continue
+            if response.status_code == 200:
+                self.answered += 1
+            else:
+                self.failures.append(f"{response.status_code} {response.text[:200]}")

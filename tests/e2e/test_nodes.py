@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ import httpx2
 import pytest
 
 from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, ROOT, TIER_TIMEOUT_S, Desk, wait_until
-from tests.e2e.production import AUTHORIZED, KEY, Production
+from tests.e2e.production import AUTHORIZED, CALLERS, KEY, QUESTIONS, Callers, Production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.nodes]
 IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
@@ -49,8 +49,6 @@ TIER = {
     },
 }
 LONG = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
-QUESTIONS = ("How much does express delivery cost?", "Where is my order?", "Is there a minimum order value?")
-CALLERS = 4
 
 
 @pytest.fixture(scope="module")
@@ -160,42 +158,6 @@ async def read_events(
     return found
 
 
-@dataclass
-class Callers:
-    """A few customers who ask one thing after the other at one door, and what came of it."""
-
-    cluster: Production
-    url: str
-    answered: int = 0
-    failures: list[str] = field(default_factory=list)
-    _stop: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Callers:
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(CALLERS)]
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, number: int) -> None:
-        while not self._stop.wait(0.3):
-            number += 1
-            content = QUESTIONS[number % len(QUESTIONS)]
-            try:
-                response = self.cluster.post(url=self.url, messages=[{"role": "user", "content": content}])
-            except httpx2.TransportError as error:
-                self.failures.append(type(error).__name__)
-                continue
-            if response.status_code == 200:
-                self.answered += 1
-            else:
-                self.failures.append(f"{response.status_code} {response.text[:200]}")
-
-
 DOOR = ("/haproxy ",)
 DOOR_AND_ITS_KEEPER = ("/haproxy ", "HAProxyManager")
 
@@ -293,8 +255,7 @@ async def test_neither_a_change_of_settings_nor_of_the_number_of_replicas_cuts_a
                 said = await asyncio.gather(*streams)
             async with asyncio.timeout(TIER_TIMEOUT_S):
                 said_late = await late
-        # Who is refused because the machine is busy was told so at once, and when to ask again.
-        assert [failure for failure in callers.failures if '"overloaded"' not in failure] == []
+        assert callers.failures == []
         assert callers.answered
         written_out = {stream.text for stream in said if stream.path == TIER["name"]}
         assert len(written_out) == 1, said
