@@ -9,6 +9,9 @@
 #   - Where no replica is fit to be asked, Serve lets its own proxy ask it all the same: good while replicas are replaced, but
 #     fifteen times slower, and customers waited there for half a minute when an overloaded replica had to be left alone.
 #     So few may be there at once, and who comes to no place is told so soon.
+#   - Two lines of log for each request, one to a syslog that mostly is not there, one that Serve's Python takes apart to count
+#     what the ingresses count themselves (`raydesk_…`), cost a tenth of the answers. Who sets RAY_SERVE_HAPROXY_LOG_TARGET, or
+#     RAY_SERVE_HAPROXY_METRICS_ENABLED=1, has them.
 #   - A door that is opened again knows no replica until Serve's controller has told it: it begins with those of before.
 #   - A HAProxy whose manager was killed goes on with what it knew, on the same port: the next one takes over from it.
 set -eu
@@ -30,9 +33,12 @@ if [ -n "$config" ]; then
         cp "$config.served" "$config"
     fi
     here=$(dirname "$0")
+    dropped='option splice-request'
+    [ -n "${RAY_SERVE_HAPROXY_LOG_TARGET:-}" ] || dropped="$dropped|log .* local0 "
+    [ "${RAY_SERVE_HAPROXY_METRICS_ENABLED:-}" = 1 ] || dropped="$dropped|log .* local1 "
     closed=$here/haproxy_503.http
     sed -i -E \
-        -e '/^[[:space:]]*option splice-request/d' \
+        -e "/^[[:space:]]*($dropped)/d" \
         -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
         -e "/^frontend http_frontend/r $here/haproxy_door.cfg" \
         -e 's/^([[:space:]]*)(server .*) backup$/\1timeout queue 1s\n\1\2 backup maxconn 100/' \

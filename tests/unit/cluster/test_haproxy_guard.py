@@ -13,7 +13,10 @@ pytestmark = pytest.mark.unit
 GUARD = Path(__file__).parents[3] / "cluster" / "haproxy_guard.sh"
 # As Ray Serve writes it, in short.
 CONFIG = """\
+global
+    log 127.0.0.1:514 local0 info
 defaults
+    log global
     option abortonclose
     option splice-request
     option splice-response
@@ -24,6 +27,7 @@ frontend prometheus
     mode http
 frontend http_frontend
     bind {door}:8000
+    log /tmp/metrics.sock len 8192 format rfc5424 local1 debug
     mode http
 {use}
     default_backend default_backend
@@ -38,11 +42,11 @@ listen stats
 USE = "    use_backend http-raydesk if is_http-raydesk"
 
 
-def guarded(folder: Path, door: str = "*", use: str = USE, *arguments: str) -> list[str]:
+def guarded(folder: Path, door: str = "*", use: str = USE, *arguments: str, **variables: str) -> list[str]:
     file = folder / "node" / "haproxy.cfg"
     file.parent.mkdir(exist_ok=True)
     file.write_text(CONFIG.format(door=door, use=use))
-    environment = {"RAYDESK_HAPROXY_BINARY": "/bin/echo", "PATH": "/bin:/usr/bin"}
+    environment = {"RAYDESK_HAPROXY_BINARY": "/bin/echo", "PATH": "/bin:/usr/bin"} | variables
     given = ["-db", "-f", str(file), *arguments]
     done = subprocess.run(["sh", str(GUARD), *given], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == given  # HAProxy gets its arguments
@@ -61,6 +65,23 @@ def test_headers_that_switch_off_our_limits_are_stripped_at_the_door(tmp_path: P
     door = lines[lines.index("frontend http_frontend") : lines.index("listen stats")]
     assert "http-request del-header x-request-timeout-seconds" in door
     assert "http-request del-header x-request-disconnect-disabled" in door
+
+
+@pytest.mark.parametrize(
+    ("variables", "kept"),
+    [
+        ({}, []),
+        ({"RAY_SERVE_HAPROXY_LOG_TARGET": "127.0.0.1:514"}, ["local0"]),
+        ({"RAY_SERVE_HAPROXY_METRICS_ENABLED": "1"}, ["local1"]),
+        ({"RAY_SERVE_HAPROXY_METRICS_ENABLED": "0"}, []),
+    ],
+)
+def test_requests_are_logged_one_by_one_for_who_asks_for_it(
+    tmp_path: Path, variables: dict[str, str], kept: list[str]
+) -> None:
+    lines = guarded(tmp_path, **variables)
+    assert [name for name in ("local0", "local1") if any(name in line.split() for line in lines)] == kept
+    assert "log global" in lines
 
 
 def test_a_customer_who_leaves_before_the_first_byte_is_noticed(tmp_path: Path) -> None:
