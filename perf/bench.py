@@ -57,7 +57,7 @@ PROGRAMS = (
     Program("knowledge", ("--chunks", "2000", "--edits", "5", "--swaps", "5"), "a whole rebuild"),
     Program(
         "retrieval",
-        ("--vectors", "20000", "--queries", "200", "--rounds", "2", "--seconds", "1", "--no-handle"),
+        ("--vectors", "40000", "--queries", "200", "--rounds", "2", "--seconds", "1", "--no-handle"),
         "FAISS Flat, hnswlib (or FAISS HNSW)",
     ),
     Program("intent_handle", ("--seconds", "3"), "all-MiniLM-L6-v2 with logistic regression"),
@@ -94,10 +94,19 @@ PROGRAMS = (
 )
 
 
+def _row(program: Program) -> dict[str, Any]:
+    return {
+        "program": program.name,
+        "peer": program.peer,
+        "command": " ".join(program.command()),
+        "commit": provenance()["commit"],
+    }
+
+
 def run(program: Program, url: str | None = None, state: str | None = None) -> dict[str, Any]:
     """What came of it: `result` and `ratios`, or `error`."""
     command = program.command(url, state)
-    row: dict[str, Any] = {"program": program.name, "peer": program.peer, "command": " ".join(program.command())}
+    row = _row(program)
     began = time.perf_counter()
     try:
         done = subprocess.run(
@@ -137,10 +146,10 @@ def table(results: dict[str, Any]) -> str:
     """Markdown."""
     machine = f"{results['machine']}, {results['cpus']} CPUs, load {results['load_before']} before"
     lines = [
-        f"{results['date']}, commit {results['commit']}, {machine}.",
+        f"{results['date']}, {machine}.",
         "",
-        "| program | beside | ratios | took | command |",
-        "| --- | --- | --- | --- | --- |",
+        "| program | beside | ratios | took | commit | command |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in results["programs"]:
         shown = list(row.get("ratios", {}).items())
@@ -149,7 +158,8 @@ def table(results: dict[str, Any]) -> str:
             told += f"<br>and {len(shown) - _MOST_RATIOS} more"
         outcome = f"**failed**: {row['error']}".replace("|", "/") if "error" in row else told
         took = f"{row['seconds']:g} s" if "seconds" in row else "–"
-        lines.append(f"| {row['program']} | {row['peer']} | {outcome} | {took} | `{row['command']}` |")
+        cells = (row["program"], row["peer"], outcome, took, row["commit"], f"`{row['command']}`")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -159,6 +169,12 @@ def with_table(text: str, made: str) -> str:
     if not found:
         raise ValueError(f"{README.name} has no place for the table: {_BEGIN} … {_END}")
     return f"{before}{_BEGIN}\n{made}\n{_END}{after}"
+
+
+def with_others(rows: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Those of now, and of before those whose programs have not run now; in the order of `PROGRAMS`."""
+    by_name = {row["program"]: row for row in (*before, *rows)}
+    return [by_name[program.name] for program in PROGRAMS if program.name in by_name]
 
 
 def latest() -> dict[str, Any]:
@@ -218,15 +234,7 @@ def measure(programs: Sequence[Program], url: str | None) -> dict[str, Any]:
         except Exception as error:  # without a desk its programs cannot run; what the others found is kept
             done = {row["program"] for row in rows}
             failed = [program for program in group if program.name not in done]
-            rows += [
-                {
-                    "program": program.name,
-                    "peer": program.peer,
-                    "command": " ".join(program.command()),
-                    "error": str(error)[:300],
-                }
-                for program in failed
-            ]
+            rows += [_row(program) | {"error": str(error)[:300]} for program in failed]
     return results | {"programs": rows}
 
 
@@ -253,6 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         chosen = [program for program in PROGRAMS if not options.names or program.name in options.names]
         results = measure(chosen, options.url)
+        if len(chosen) < len(PROGRAMS) and any(RESULTS.glob("*.json")):
+            results["programs"] = with_others(results["programs"], latest()["programs"])
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{results['date']}-{results['commit']}.json"
         file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from perf import bench
-from perf.bench import PROGRAMS, README, RESULTS, Program, latest, ratios_of, run, table, with_table
+from perf.bench import PROGRAMS, README, RESULTS, Program, latest, ratios_of, run, table, with_others, with_table
 
 pytestmark = pytest.mark.unit
 
@@ -28,12 +28,21 @@ def test_one_that_fails_is_told_with_its_reason() -> None:
 def test_the_others_go_on_after_one_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = {"a": {"error": "broken"}, "b": {"ratios": {"x_ratio": 2.0}, "result": {}, "seconds": 1.0}}
     monkeypatch.setattr(
-        bench, "run", lambda program, *_: {"program": program.name, "peer": "p", "command": "c", **rows[program.name]}
+        bench,
+        "run",
+        lambda program, *_: {"program": program.name, "peer": "p", "command": "c", "commit": "d", **rows[program.name]},
     )
     results = bench.measure([Program("a", (), "p"), Program("b", (), "p")], None)
     assert [row["program"] for row in results["programs"]] == ["a", "b"]
     assert "**failed**: broken" in table(results)
     assert "x_ratio 2" in table(results)
+
+
+def test_where_some_are_run_the_others_keep_the_rows_of_before() -> None:
+    first, second = PROGRAMS[0].name, PROGRAMS[1].name
+    before = [{"program": first, "commit": "a"}, {"program": second, "commit": "a"}, {"program": "gone", "commit": "a"}]
+    rows = with_others([{"program": second, "commit": "b"}], before)
+    assert rows == [{"program": first, "commit": "a"}, {"program": second, "commit": "b"}]
 
 
 def test_ratios_are_found_wherever_a_name_says_so() -> None:
