@@ -7,8 +7,9 @@ Three windows, all with questions whose answers are stored:
 2. A closed loop finds how many answers a second the desk gives at most.
 3. An open loop asks twice that for `--overload-s` seconds, no matter what comes back. What counts: how long those wait
    who are let in, how many are (goodput beside the peak), and whether the others are told 429 or 503 with a
-   `Retry-After` of 1 to 60 seconds, and how soon. `--running-share` of them are of conversations that have begun.
+   `Retry-After` of 1 to 60 seconds, and how soon.
 
+In both loops `--running-share` of the questions are of conversations that have begun.
 Prints a table; the last line is one JSON document. Talks to loopback and to nothing else.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import time
@@ -206,15 +208,22 @@ async def _use(ask: Asker, pause_s: float, stop: asyncio.Event, asks: list[Ask])
         pause = pause_s
 
 
-async def peak(url: str, seconds: float) -> float:
-    """Answers a second of a closed loop."""
+def _next_body(number: int, running_share: float) -> dict[str, Any]:
+    """Of a conversation that runs, or of a new one; number: of questions asked before."""
+    fields = {"conversation_id": f"c{number % _CONVERSATIONS}"} if random.random() < running_share else {}
+    return _body(random.choice(QUESTIONS), **fields)
+
+
+async def peak(url: str, seconds: float, running_share: float) -> float:
+    """Answers a second of a closed loop, of the questions that the open one asks, too."""
     until = time.perf_counter() + seconds
     answered = 0
+    numbers = itertools.count()
 
     async def loop(session: aiohttp.ClientSession) -> None:
         nonlocal answered
         while time.perf_counter() < until:
-            if (await ask_http(session, url, _body(random.choice(QUESTIONS)))).status == 200:
+            if (await ask_http(session, url, _next_body(next(numbers), running_share))).status == 200:
                 answered += 1
             else:
                 await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
@@ -241,8 +250,7 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
     async with _session(0) as session:
         while (now := time.perf_counter() - began) < seconds:
             while asked < now * per_s and in_flight < _MOST_IN_FLIGHT:
-                fields = {"conversation_id": f"c{asked % _CONVERSATIONS}"} if random.random() < running_share else {}
-                task = asyncio.create_task(ask_http(session, url, _body(random.choice(QUESTIONS), **fields)))
+                task = asyncio.create_task(ask_http(session, url, _next_body(asked, running_share)))
                 task.add_done_callback(landed)
                 asks.append(task)
                 in_flight, asked = in_flight + 1, asked + 1
@@ -303,7 +311,7 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         waits = percentiles([ask.wait_ms for ask in asks if ask.status == 200])
         lost = sum(ask.status != 200 for ask in asks)
         result["held"][kind] = {"asks": len(asks), "not_answered": lost, "ttft_ms": waits and asdict(waits)}
-    result["peak_per_s"] = await peak(options.url, options.peak_s)
+    result["peak_per_s"] = await peak(options.url, options.peak_s, options.running_share)
     cpu_s, began = time.process_time(), time.perf_counter()
     per_s = options.factor * result["peak_per_s"]
     asks, late_ms = await overload(options.url, per_s, options.overload_s, options.running_share)
@@ -346,7 +354,12 @@ def main() -> None:
     parser.add_argument("--peak-s", type=float, default=10.0, help="of the closed loop (10)")
     parser.add_argument("--overload-s", type=float, default=60.0, help="of the open loop (60)")
     parser.add_argument("--factor", type=float, default=2.0, help="questions of the open loop, of the peak (2)")
-    parser.add_argument("--running-share", type=float, default=0.3, help="of them of running conversations (0.3)")
+    parser.add_argument(
+        "--running-share",
+        type=float,
+        default=0.3,
+        help="of the questions of both loops, of running conversations (0.3)",
+    )
     parser.add_argument("--replica", type=int, help="process id of the ingress replica, where there are several")
     options = parser.parse_args()
     origin = provenance()

@@ -46,8 +46,10 @@ def running_llm(state: Path, tier: TierSettings) -> Iterator[str]:
             "ray_actor_options": {"num_cpus": _SHARE["CPU"]},
         },
     )
+    ingress = {"ray_actor_options": {"num_cpus": _SHARE["CPU"]}}
+    arguments = LLMServingArgs(llm_configs=[config], ingress_deployment_config=ingress)
     try:
-        serve.run(build_openai_app(LLMServingArgs(llm_configs=[config])), name=NAME, route_prefix=PREFIX)
+        serve.run(build_openai_app(arguments), name=NAME, route_prefix=PREFIX)
         yield PREFIX
     finally:
         serve.delete(NAME)

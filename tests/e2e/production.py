@@ -290,6 +290,7 @@ class Callers:
 
     cluster: Production
     url: str
+    pause_s: float = 0.3
     answered: int = 0
     failures: list[str] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -306,7 +307,7 @@ class Callers:
             thread.join()
 
     def _ask(self, number: int) -> None:
-        while not self._stop.wait(0.3):
+        while not self._stop.wait(self.pause_s):
             number += 1
             content = QUESTIONS[number % len(QUESTIONS)]
             try:
