@@ -76,13 +76,14 @@ class Daemon:
 
 
 def _strings(file: Path) -> tuple[str, ...]:
-    return tuple(part for part in file.read_bytes().decode(errors="surrogateescape").split("\0") if part)
+    return tuple(file.read_bytes().decode(errors="surrogateescape").split("\0")[:-1])  # each ends with a NUL
 
 
 def keep(daemons: dict[int, Daemon]) -> None:
     """Until one of them ends that cannot be started again alone. daemons: by process id, our children."""
-    _say(f"watched: {', '.join(sorted(daemon.name for daemon in daemons.values()))}")
-    while True:
+    names = sorted(daemon.name for daemon in daemons.values())
+    _say(f"watched: {', '.join(names)}")
+    while "raylet" in names:  # or it has ended already
         pid, status = os.wait()
         ended = daemons.pop(pid, None)
         if ended is None:  # left to us by somebody who has ended

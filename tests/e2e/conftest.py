@@ -28,9 +28,9 @@ from cluster.processes import ProcessId, descendants
 ROOT = Path(__file__).parents[2]
 RHO_BANK = ROOT.parent / "shared" / "data" / "rho-bank" / "documents.jsonl"
 START_TIMEOUT_S = 900  # models may have to be downloaded and built first
-TIER_TIMEOUT_S = 600
+TIER_TIMEOUT_S = 900
 INGEST_TIMEOUT_S = 600
-SUITE_TIMEOUT_S = 300
+SUITE_TIMEOUT_S = 600
 HTTP_TIMEOUT_S = 90
 COMMAND_TIMEOUT_S = 120  # one that only asks
 # A busy machine makes a desk degrade, as it should: without its cache or its encoder. What is answered when nothing
