@@ -14,6 +14,7 @@ Scope and question are digests. Every key has a time to live but the last three,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -29,11 +30,13 @@ from deployments.answering.error_budget import MOST_OBSERVATIONS, Observation, T
 from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.near_exact import bands, simhash
 from deployments.answering.types import CachedAnswer, CacheScope, Citation, EvidenceBound, EvidenceRef
+from deployments.redis_client import connected
 from models.protocols import Vectors
 
 PREFIX = "raydesk:answer"
 STREAM, TOPICS, COUNTS = f"{PREFIX}-changes", f"{PREFIX}-topics", f"{PREFIX}-counts"
 STREAM_LENGTH = 10_000
+_TIMEOUT_S = 5.0  # of one round trip; whoever asks on a customer's clock waits less
 
 # Only of the very answer that was looked at: a newer one may have taken its place.
 _SET_IF_SAME = """
@@ -83,9 +86,7 @@ class CacheStore:
     """Raises `RoomUnavailableError` when the server does not answer."""
 
     def __init__(self, url: str) -> None:
-        self._redis: Any = redis.from_url(
-            url, socket_timeout=5, socket_connect_timeout=2
-        )  # bytes, as its stubs cannot say
+        self._redis = connected(url)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -183,24 +184,23 @@ class CacheStore:
 
     async def entries(self, scope: str = "*") -> AsyncIterator[Entry]:
         """All answers, aliases left out: an operator's look, and a new replica's."""
-        async with _store():
-            async for keys in self._batches(f"{PREFIX}:{scope}:*"):
-                async with self._redis.pipeline(transaction=False) as pipe:
-                    for key in keys:
-                        pipe.hgetall(key)
-                    for key, found in zip(keys, await pipe.execute(), strict=True):
-                        if b"answer" in found:
-                            yield decode(key.decode(), found)
+        async for keys in self._batches(f"{PREFIX}:{scope}:*"):
+            async with _store(), self._redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hgetall(key)
+                read = await pipe.execute()
+            for key, found in zip(keys, read, strict=True):
+                if b"answer" in found:
+                    yield decode(key.decode(), found)
 
     async def _batches(self, pattern: str) -> AsyncIterator[list[bytes]]:
-        batch: list[bytes] = []
-        async for key in self._redis.scan_iter(pattern, count=1000):
-            batch.append(key)
-            if len(batch) == 500:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
+        """A key may come more than once."""
+        cursor: int | None = None
+        while cursor != 0:
+            async with _store():
+                cursor, keys = await self._redis.scan(cursor or 0, match=pattern, count=1000)
+            if keys:
+                yield keys
 
     # --- who asked, who may not, who makes ---
 
@@ -279,8 +279,9 @@ class CacheStore:
 @asynccontextmanager
 async def _store() -> AsyncIterator[None]:
     try:
-        yield
-    except redis.RedisError as error:
+        async with asyncio.timeout(_TIMEOUT_S):
+            yield
+    except (redis.RedisError, TimeoutError) as error:
         raise RoomUnavailableError(f"the cache's store does not answer: {error}") from error
 
 

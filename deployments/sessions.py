@@ -24,6 +24,7 @@ from deployments.answering.protocols import Held
 from deployments.answering.session import FlowState, Session, SessionKey
 from deployments.http.json_bytes import json_bytes
 from deployments.new_values import NewValues
+from deployments.redis_client import connected
 from deployments.settings import SessionSettings
 from models.protocols import ChatMessage
 
@@ -74,9 +75,7 @@ class Sessions:
     ) -> None:
         self._settings = settings
         self._new_ticket = new_ticket
-        self._redis: Any = redis.from_url(  # its stubs cannot say that answers are bytes
-            url, socket_timeout=5, socket_connect_timeout=2
-        )
+        self._redis = connected(url)
         self._line_up = self._redis.register_script(_LINE_UP)
         self._leave = self._redis.register_script(_LEAVE)
         self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life

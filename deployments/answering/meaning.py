@@ -425,11 +425,15 @@ _TO_ANOTHER = re.compile(rf"[给向替](?!我(?!{_MINE})|自己|本人)[\u3400-\
 
 
 @lru_cache(maxsize=20_000)
-def read(text: str) -> Meaning:
+def gist(text: str) -> str:
+    """What is asked, in lower case: without typos, courtesies and framing; kinds of question in one wording each."""
     plain = _english_plain(text)
-    has_cjk = bool(_CJK.search(plain))
-    if has_cjk:
-        plain = _chinese_plain(plain)
+    return _chinese_plain(plain) if _CJK.search(plain) else plain
+
+
+@lru_cache(maxsize=20_000)
+def read(text: str) -> Meaning:
+    plain, has_cjk = gist(text), _CJK.search(text) is not None
     kind = _kind(plain, has_cjk)
     modality = _modality(plain, kind, has_cjk)
     raw = _concepts(mark(plain))
@@ -454,7 +458,6 @@ def read(text: str) -> Meaning:
 
 
 def _english_plain(text: str) -> str:
-    """Lower case, without typos, contractions, courtesies and framing; kinds of question in one wording each."""
     plain = _US.sub("usa", unicodedata.normalize("NFKC", _LONE_A.sub("letter-a", text)))
     plain = _INVISIBLE.sub("", plain.casefold().replace("’", "'").replace("`", "'"))
     plain = _ID_LETTERS.sub(lambda m: f" {m[1] or m[2]}_ " if (m[1] or m[2]) in FILLERS_EN else m[0], plain)

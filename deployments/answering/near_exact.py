@@ -1,9 +1,11 @@
-"""Wordings that differ by a typo, a space or the width of a letter: 64-bit SimHash, in bands for look-up. Pure."""
+"""Wordings apart by a typo, a space, the width of a letter, a courtesy: 64-bit SimHash, in bands for look-up. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+
+from deployments.answering.meaning import gist
 
 BITS = 64
 BANDS = 8  # of 8 bits: with 10 of 64 bits turned, a band is untouched in 90 of 100 cases, with 16 in 58
@@ -14,8 +16,8 @@ _GRAM = 3  # characters; of two most are shared by all questions
 
 @lru_cache(maxsize=20_000)
 def simhash(normalized: str) -> int:
-    """Of the character trigrams of a normalised question, its spaces and punctuation left out."""
-    text = "".join(letter for letter in normalized if letter.isalnum())
+    """Of the character trigrams of what a normalised question asks, spaces and punctuation left out."""
+    text = "".join(letter for letter in gist(normalized) or normalized if letter.isalnum())
     grams = [text[start : start + _GRAM] for start in range(max(1, len(text) - _GRAM + 1))]
     votes = [0] * BITS
     for gram in grams:

@@ -27,6 +27,7 @@ from deployments.answering.errors import RoomUnavailableError
 from deployments.answering.protocols import Claim, Page
 from deployments.answering.types import AnswerEvent, Done, Failed
 from deployments.new_values import NewValues
+from deployments.redis_client import connected
 from deployments.settings import TurnSettings
 from deployments.turns.event_codec import decode_events, encode_events
 
@@ -84,9 +85,7 @@ class EventLog:
         self._now_s = now_s
         self.owner = owner or uuid4().hex
         self.is_up = True
-        self._redis: Any = redis.from_url(  # its stubs cannot say that answers are bytes
-            url, socket_timeout=5, socket_connect_timeout=2
-        )
+        self._redis = connected(url)
         self._claim = self._redis.register_script(_CLAIM)
         self._unclaim = self._redis.register_script(_UNCLAIM)
         self._values = NewValues(self._redis)
