@@ -22,7 +22,8 @@ class Patience:
         self._waits: asyncio.Task[object] | None = None
         self._due_s = math.inf  # loop time at which it has waited for too long
         self._has_ended_it = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._wakes_s = math.inf  # loop time of the timer; uvloop's cannot tell it where that has passed already
 
     async def __aenter__(self) -> Patience:
         return self
@@ -53,11 +54,15 @@ class Patience:
 
     def _expect(self, due_s: float) -> None:
         self._due_s, self._has_ended_it = due_s, False
-        if self._timer is not None and due_s < self._timer.when():
+        if self._timer is not None and due_s < self._wakes_s:
             self._timer.cancel()
             self._timer = None
         if self._timer is None:
-            self._timer = self._loop.call_at(due_s, self._look)
+            self._wake_at(due_s)
+
+    def _wake_at(self, due_s: float) -> None:
+        self._wakes_s = due_s
+        self._timer = self._loop.call_at(due_s, self._look)
 
     def _look(self) -> None:
         self._timer = None
@@ -66,4 +71,4 @@ class Patience:
             self._has_ended_it = True
             self._waits.cancel()
         elif self._due_s < math.inf:
-            self._timer = self._loop.call_at(self._due_s, self._look)
+            self._wake_at(self._due_s)

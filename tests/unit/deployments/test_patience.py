@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
+import uvloop
 
 from deployments.answering.patience import Patience
 
@@ -32,6 +33,17 @@ async def test_a_wait_that_is_too_long_ends_what_is_waited_for() -> None:
     assert [await anext(items), await anext(items)] == [0, 1]
     with pytest.raises(TimeoutError):
         await anext(items)
+
+
+def test_without_any_time_left_what_is_there_already_is_had_on_the_loop_that_serves() -> None:
+    async def wait_twice() -> list[int]:
+        async with Patience() as patience:
+            return [await patience.wait(anext(as_iterator(number)), 0.0) for number in range(2)]
+
+    async def as_iterator(number: int) -> AsyncGenerator[int, None]:
+        yield number
+
+    assert uvloop.run(wait_twice()) == [0, 1]
 
 
 async def test_each_task_that_waits_is_ended_itself() -> None:
