@@ -75,18 +75,32 @@ def marked_with(name: str, value: str) -> list[ProcessId]:
 
 def descendants(pid: int) -> list[ProcessId]:
     """All processes below `pid`. A program that writes a title over its environment has lost its mark: see here."""
-    children: dict[int, list[int]] = {}
-    for folder in _PROC.iterdir():
-        fields = _stat(int(folder.name)) if folder.name.isdigit() else None
-        if fields is not None:
-            children.setdefault(int(fields[1]), []).append(int(folder.name))
+    of_parent = _by_parent()
     below: list[int] = []
     waiting = [pid]
     while waiting:
-        found = children.get(waiting.pop(), [])
+        found = of_parent.get(waiting.pop(), [])
         below += found
         waiting += found
-    return [process for process in map(ProcessId.of, below) if process is not None]
+    return _alive(below)
+
+
+def children(pid: int) -> list[ProcessId]:
+    """The processes whose parent `pid` is."""
+    return _alive(_by_parent().get(pid, []))
+
+
+def _by_parent() -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for folder in _PROC.iterdir():
+        fields = _stat(int(folder.name)) if folder.name.isdigit() else None
+        if fields is not None:
+            found.setdefault(int(fields[1]), []).append(int(folder.name))
+    return found
+
+
+def _alive(pids: Iterable[int]) -> list[ProcessId]:
+    return [process for process in map(ProcessId.of, pids) if process is not None]
 
 
 def end(processes: Iterable[ProcessId], grace_s: float) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cluster.processes import ProcessId, descendants, end
+from cluster.processes import children, descendants, end
 
 _PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -108,18 +108,6 @@ def _take_orphans() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def _children() -> list[ProcessId]:
-    own = os.getpid()
-    return [process for process in descendants(own) if _parent(process.pid) == own]
-
-
-def _parent(pid: int) -> int | None:
-    try:
-        return int((_PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
 def main(options: Sequence[str]) -> int:
     _take_orphans()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -128,7 +116,7 @@ def main(options: Sequence[str]) -> int:
     try:
         started = subprocess.run(["ray", "start", *options], check=False)
         if started.returncode == 0:
-            found = {process.pid: Daemon.of(process.pid) for process in _children()}
+            found = {process.pid: Daemon.of(process.pid) for process in children(os.getpid())}
             keep({pid: daemon for pid, daemon in found.items() if daemon is not None})
         grace_s = 0.0
     finally:
