@@ -6,7 +6,6 @@ disturbed; only the models are shared, since they take minutes to build and neve
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -193,25 +192,6 @@ def scripted_tier(name: str, **script: float) -> dict[str, Any]:
     limits = {"accept_timeout_s": 2, "first_token_timeout_s": 2, "inter_token_timeout_s": 2}
     script = {"tokens": 60, "first_token_ms": 100, "tokens_per_s": 40} | script
     return {"name": name, "model_id": f"raydesk-{name}", "script": script, "replicas": replicas} | limits
-
-
-@pytest.fixture(scope="session")
-def scripted_desk(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[Desk]:
-    """Two ingress replicas, and two scripted tiers of two replicas each; shares the first desk's knowledge.
-
-    `small` says 60 tokens in one and a half seconds, `large` the same at once. Whoever kills a replica leaves a desk
-    whose tiers are ready.
-    """
-    running = start_desk(
-        tmp_path_factory.mktemp("scripted"),
-        "--no-memory-check",
-        RAYDESK_KNOWLEDGE__ROOT=desk.environment["RAYDESK_KNOWLEDGE__ROOT"],
-        RAYDESK_TIERS=json.dumps([scripted_tier("small"), scripted_tier("large", first_token_ms=0, tokens_per_s=0)]),
-        RAYDESK_HTTP__REPLICAS__MIN_REPLICAS="2",
-    )
-    running.wait_for_tiers()
-    yield running
-    stop_desk(running)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Kills and stops engines while they write; test_dying_engines.py runs it in a process that joins the desk's Ray.
+"""Kills and stops engines while they write; test_scripted_engines.py runs it in a process that joins the desk's Ray.
 
 RAYDESK_FULL_COUNTS=1 runs as many kills as a night has time for.
 """
@@ -167,7 +167,8 @@ async def test_where_no_engine_is_left_every_turn_ends_in_its_time(desk: Desk) -
     send(desk, signal.SIGKILL, "small", "large")
     answers = await asyncio.gather(*(ask(desk, metadata={"timeout_s": "3"}) for _ in range(4)))
     assert all(said.text and said.has_ended and not said.error for said in answers)
-    assert {said.path for said in answers} <= {"passage", "small", "large"}
+    # handoff: nothing was found in so short a time either, on a machine that is busy with new engines.
+    assert {said.path for said in answers} <= {"passage", "small", "large"} | (set() if IS_FULL else {"handoff"})
     assert max(said.took_s for said in answers) < 3.5 + SLACK_S
 
 

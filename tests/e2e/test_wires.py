@@ -57,35 +57,6 @@ async def test_the_stock_async_client_streams(desk: Desk) -> None:
     assert FACT in "".join(text)
 
 
-PARAMETERS = {"type": "object", "properties": {"question": {"type": "string"}}, "required": ["question"]}
-TOOL: Any = {"type": "function", "function": {"name": "find_parcel", "parameters": PARAMETERS}}
-
-
-def test_a_function_of_the_callers_own_is_called_and_its_result_is_told(scripted_desk: Desk, desk: Desk) -> None:
-    """Though the question's answer is a curated one. A tier that cannot says so."""
-    with openai.OpenAI(base_url=f"{scripted_desk.url}/v1", api_key="sk-any", timeout=HTTP_TIMEOUT_S) as client:
-        choice = client.chat.completions.create(model="raydesk", messages=ASK, tools=[TOOL]).choices[0]
-        assert choice.finish_reason == "tool_calls"
-        with client.chat.completions.stream(model="raydesk-large", messages=ASK, tools=[TOOL]) as stream:
-            streamed = stream.get_final_completion().choices[0]
-        assert streamed.finish_reason == "tool_calls"
-        for message in (choice.message, streamed.message):
-            (call,) = message.tool_calls or ()
-            assert (call.function.name, json.loads(call.function.arguments)) == ("find_parcel", {"question": QUESTION})
-        result: Any = {"role": "tool", "tool_call_id": call.id, "content": "The parcel is in Cologne."}
-        told = client.chat.completions.create(
-            model="raydesk-large", messages=[*ASK, streamed.message, result], tools=[TOOL]
-        ).choices[0]
-        assert told.finish_reason != "tool_calls"
-        assert "in Cologne" in (told.message.content or "")
-    with (
-        openai.OpenAI(base_url=f"{desk.url}/v1", api_key="sk-any", timeout=HTTP_TIMEOUT_S) as client,
-        pytest.raises(openai.BadRequestError) as refused,
-    ):
-        client.chat.completions.create(model="raydesk", messages=ASK, tools=[TOOL])
-    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "tools")
-
-
 def test_several_turns_over_one_socket(desk: Desk) -> None:
     with connect(f"{desk.url.replace('http', 'ws', 1)}/v1/ws", open_timeout=HTTP_TIMEOUT_S) as socket:
         assert received(socket)["event"] == "ready"
