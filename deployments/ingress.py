@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -49,6 +48,7 @@ from deployments.http.auth import Authenticator
 from deployments.http.key_file import read_keys, watch_keys
 from deployments.llm import Tier
 from deployments.metrics import Metrics
+from deployments.random_ids import RandomIds
 from deployments.settings import AppSettings
 from deployments.turns.history import PastTurns
 from deployments.turns.recorder import Recorder
@@ -145,7 +145,7 @@ class IngressApp:
             authenticator=self._authenticator,
             on_error=self._metrics.on_http_error,
             lifespan=self._lifespan,
-            new_id=lambda: secrets.token_hex(16),
+            new_id=RandomIds(16),
             sends_request_id=False,
         )
 

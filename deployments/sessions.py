@@ -26,6 +26,7 @@ from deployments.http.json_bytes import json_bytes
 from deployments.new_values import NewValues
 from deployments.redis_client import connected
 from deployments.settings import SessionSettings
+from deployments.shared_trips import Argument, SharedTrips
 from models.protocols import ChatMessage
 
 log = structlog.get_logger(__name__)
@@ -76,8 +77,7 @@ class Sessions:
         self._settings = settings
         self._new_ticket = new_ticket
         self._redis = connected(url)
-        self._line_up = self._redis.register_script(_LINE_UP)
-        self._leave = self._redis.register_script(_LEAVE)
+        self._scripts = SharedTrips(self._redis, settings.timeout_s)
         self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life
         self._values = NewValues(self._redis)
         self._soon: dict[SessionKey, Session] = {}  # on their way
@@ -93,6 +93,7 @@ class Sessions:
         for task in self._signs.values():
             task.cancel()
         await asyncio.gather(*self._signs.values(), *([self._writer] if self._writer else []), return_exceptions=True)
+        await self._scripts.stop()
         await self._redis.aclose()
 
     async def begin(self, key: SessionKey, wait_s: float) -> Held:
@@ -115,8 +116,8 @@ class Sessions:
         if signs is not None:
             signs.cancel()
         entry = b"" if session is None else self._encode(session)
-        arguments: list[str | bytes | int] = [held.ticket, entry, self._settings.ttl_s]
-        if not await self._answered(self._leave(keys=_keys(held.key), args=arguments)) and session is not None:
+        arguments: list[Argument] = [held.ticket, entry, self._settings.ttl_s]
+        if not await self._answered(self._scripts.run(_LEAVE, _keys(held.key), arguments)) and session is not None:
             raise RoomUnavailableError("another turn has taken over the conversation")
 
     async def load(self, key: SessionKey) -> Session | None:
@@ -168,8 +169,8 @@ class Sessions:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
     async def _sign(self, key: SessionKey, ticket: str, *, may_enter: bool) -> tuple[bool, bytes | None]:
-        arguments: list[str | int] = [ticket, int(self._settings.lease_s * 1000), int(may_enter)]
-        is_first, stored = await self._answered(self._line_up(keys=_keys(key), args=arguments))
+        arguments: list[Argument] = [ticket, int(self._settings.lease_s * 1000), int(may_enter)]
+        is_first, stored = await self._answered(self._scripts.run(_LINE_UP, _keys(key), arguments))
         return bool(is_first), stored
 
     async def _give_signs(self, key: SessionKey, ticket: str) -> None:
@@ -182,7 +183,7 @@ class Sessions:
 
     async def _give_up(self, key: SessionKey, ticket: str) -> None:
         try:
-            await self._answered(self._leave(keys=_keys(key), args=[ticket, b"", 1]))
+            await self._answered(self._scripts.run(_LEAVE, _keys(key), [ticket, b"", 1]))
         except RoomUnavailableError:
             return  # its place is lost without a sign of life
 

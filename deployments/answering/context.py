@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import ModuleType
 
 from deployments.answering import context_en, context_zh
@@ -20,6 +21,7 @@ from models.protocols import ChatMessage
 
 _MOST_MESSAGES = 12  # older ones do not matter any more
 _MOST_CHARS = 400  # of a turn that may lean on others: who writes more says what it is about
+_REMEMBERED, _MOST_REMEMBERED_CHARS = 4096, 2000  # turns, and of each and the answer before it; some MB
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 _YES = re.compile(
@@ -122,10 +124,21 @@ def read(messages: Sequence[ChatMessage]) -> Reading:
         if message.role == "assistant":
             answer = message.content.strip()
         elif message.role == "user":
-            reading = _read(message.content.strip(), question, answer)
+            reading = _read_turn(message.content.strip(), question, answer)
             if reading.kind == "question":
                 question, answer = reading.text[:_MOST_CHARS], ""
     return reading
+
+
+def _read_turn(text: str, question: str | None, answer: str) -> Reading:
+    """Of a conversation's turns all but the last were read before, and many customers ask one thing after another."""
+    is_short = len(text) + len(answer) <= _MOST_REMEMBERED_CHARS
+    return _read_once(text, question, answer) if is_short else _read(text, question, answer)
+
+
+@lru_cache(_REMEMBERED)
+def _read_once(text: str, question: str | None, answer: str) -> Reading:
+    return _read(text, question, answer)
 
 
 def _read(text: str, question: str | None, answer: str) -> Reading:

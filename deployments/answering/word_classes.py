@@ -7,6 +7,7 @@ within their set. Facets ("deposit", "押金") are what something has: alone, th
 from __future__ import annotations
 
 import re
+from functools import cache
 
 _PLACES_EN = (
     "germany france austria switzerland italy spain portugal poland belgium netherlands holland luxembourg denmark "
@@ -242,6 +243,7 @@ def without_contrast(text: str, turn: str) -> str:
     return text
 
 
+@cache
 def _word(text: str) -> re.Pattern[str]:
     edge = r"\b" if text.isascii() else ""
     return re.compile(f"{edge}{re.escape(text)}{edge}", re.IGNORECASE)
