@@ -144,7 +144,8 @@ def ratios_of(result: Any, name: str = "", within: bool = False) -> dict[str, fl
 
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
-    machine = f"{results['machine']}, {results['cpus']} CPUs, load {results['load_before']} before"
+    processor = f", {results['processor']}" if "processor" in results else ""
+    machine = f"{results['machine']}{processor}, {results['cpus']} CPUs, load {results['load_before']} before"
     lines = [
         f"{results['date']}, {machine}.",
         "",
@@ -260,9 +261,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         results = latest()
     else:
         chosen = [program for program in PROGRAMS if not options.names or program.name in options.names]
+        before = latest() if len(chosen) < len(PROGRAMS) and any(RESULTS.glob("*.json")) else {"programs": []}
+        here = provenance()["processor"]
+        if (there := before.get("processor", here)) != here:
+            parser.error(f"the other rows are of {there}, and this is {here}: run the whole suite")
         results = measure(chosen, options.url)
-        if len(chosen) < len(PROGRAMS) and any(RESULTS.glob("*.json")):
-            results["programs"] = with_others(results["programs"], latest()["programs"])
+        results["programs"] = with_others(results["programs"], before["programs"])
         RESULTS.mkdir(exist_ok=True)
         file = RESULTS / f"{results['date']}-{results['commit']}.json"
         file.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")

@@ -16,9 +16,21 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": _commit(),
         "machine": platform.platform(),
+        "processor": _processor(),
         "cpus": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),  # processes that wanted a CPU, mean of the last minute
     }
+
+
+def _processor() -> str:
+    """Its name, and how wide it computes, which decides what an encoder or a language model takes."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    parts = (line.partition(":") for line in lines)
+    fields = {name.strip(): value.strip() for name, _, value in parts}
+    flags = set(fields.get("flags", "").split())
+    widest = next((name for name in ("amx_tile", "avx512f", "avx2") if name in flags), "")
+    return " ".join(filter(None, (fields.get("model name") or platform.machine(), widest)))
 
 
 def _commit() -> str:

@@ -29,7 +29,8 @@ LEAVERS = int(os.environ.get("RAYDESK_TEST_LEAVERS", "100"))  # 1000 in full
 KILLS = int(os.environ.get("RAYDESK_TEST_KILLS", "1"))  # 10 in full
 HURRIED = 20
 FREED_S = 5.0
-SLACK_S = 20.0  # of a busy machine, on top of what is promised; a hang lasts longer
+IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
+SLACK_S = 2.0 if IS_FULL else 20.0  # of a busy machine, on top of what is promised; a hang lasts longer
 QUESTION = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
 TRICKS = {"x-request-timeout-seconds": "0", "x-request-disconnect-disabled": "?1"}
 
