@@ -6,12 +6,14 @@ disturbed; only the models are shared, since they take minutes to build and neve
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ INGEST_TIMEOUT_S = 1200
 SUITE_TIMEOUT_S = 600
 HTTP_TIMEOUT_S = 90
 COMMAND_TIMEOUT_S = 120  # one that only asks
+IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"  # as many kills and callers as a night has time for
+SLACK_S = 2.0 if IS_FULL else 20.0  # of a busy machine, on top of what is promised; a hang lasts longer
 # A busy machine makes a desk degrade, as it should: without its cache or its encoder. What is answered when nothing
 # is late is what these tests are about.
 PATIENCE = {
@@ -192,6 +196,24 @@ def scripted_tier(name: str, **script: float) -> dict[str, Any]:
     limits = {"accept_timeout_s": 2, "first_token_timeout_s": 2, "inter_token_timeout_s": 2}
     script = {"tokens": 60, "first_token_ms": 100, "tokens_per_s": 40} | script
     return {"name": name, "model_id": f"raydesk-{name}", "script": script, "replicas": replicas} | limits
+
+
+@contextmanager
+def scripted_desk_of(folder: Path, desk: Desk, *tiers: dict[str, Any], **settings: str) -> Iterator[Desk]:
+    """Two ingress replicas and these tiers, ready; shares the knowledge of `desk`. settings: as for `start_desk`."""
+    running = start_desk(
+        folder,
+        "--no-memory-check",
+        RAYDESK_KNOWLEDGE__ROOT=desk.environment["RAYDESK_KNOWLEDGE__ROOT"],
+        RAYDESK_TIERS=json.dumps(tiers),
+        RAYDESK_HTTP__REPLICAS__MIN_REPLICAS="2",
+        **settings,
+    )
+    try:
+        running.wait_for_tiers()
+        yield running
+    finally:
+        stop_desk(running)
 
 
 @pytest.fixture(scope="session")

@@ -20,15 +20,13 @@ import pytest
 
 from cluster.processes import ProcessId
 from deployments.app import script_of
-from tests.e2e.conftest import HTTP_TIMEOUT_S, Desk
+from tests.e2e.conftest import HTTP_TIMEOUT_S, IS_FULL, SLACK_S, Desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 
-IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
 KILLS = 20 if IS_FULL else 1
 REQUESTS = 200 if IS_FULL else 24
 BACK_TIMEOUT_S = 90.0
-SLACK_S = 2.0 if IS_FULL else 20.0  # of a busy machine, on top of what is promised; a hang lasts longer
 QUESTION = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
 
 

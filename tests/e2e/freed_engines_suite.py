@@ -22,6 +22,7 @@ from ray.serve.handle import DeploymentHandle
 from cluster.instance import Instance, InstanceState
 from cluster.processes import ProcessId, descendants
 from deployments.app import TIER_DEPLOYMENT, tier_app_name
+from tests.e2e.conftest import SLACK_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 
@@ -29,8 +30,6 @@ LEAVERS = int(os.environ.get("RAYDESK_TEST_LEAVERS", "100"))  # 1000 in full
 KILLS = int(os.environ.get("RAYDESK_TEST_KILLS", "1"))  # 10 in full
 HURRIED = 20
 FREED_S = 5.0
-IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
-SLACK_S = 2.0 if IS_FULL else 20.0  # of a busy machine, on top of what is promised; a hang lasts longer
 QUESTION = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"
 TRICKS = {"x-request-timeout-seconds": "0", "x-request-disconnect-disabled": "?1"}
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Desk, scripted_tier, start_desk, stop_desk
+from tests.e2e.conftest import Desk, scripted_desk_of, scripted_tier
 
 pytestmark = pytest.mark.e2e
 
@@ -18,18 +17,9 @@ def slow_desk(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Iterator[
     """One scripted tier of two replicas, 4000 tokens in 200 s, and no grace for who leaves."""
     tier = scripted_tier("small", tokens=4000, tokens_per_s=20) | {"max_output_tokens": 4000, "context_tokens": 8192}
     tier["replicas"]["max_ongoing_requests"] = 1000
-    running = start_desk(
-        tmp_path_factory.mktemp("slow"),
-        "--no-memory-check",
-        RAYDESK_KNOWLEDGE__ROOT=desk.environment["RAYDESK_KNOWLEDGE__ROOT"],
-        RAYDESK_TIERS=json.dumps([tier]),
-        RAYDESK_HTTP__REPLICAS__MIN_REPLICAS="2",
-        RAYDESK_TURNS__GRACE_S="0",
-        RAYDESK_DEADLINES__TURN_S="300",
-    )
-    running.wait_for_tiers()
-    yield running
-    stop_desk(running)
+    settings = {"RAYDESK_TURNS__GRACE_S": "0", "RAYDESK_DEADLINES__TURN_S": "300"}
+    with scripted_desk_of(tmp_path_factory.mktemp("slow"), desk, tier, **settings) as running:
+        yield running
 
 
 def test_an_engine_writes_for_nobody(slow_desk: Desk) -> None:

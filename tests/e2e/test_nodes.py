@@ -24,11 +24,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, ROOT, TIER_TIMEOUT_S, Desk, wait_until
+from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, IS_FULL, ROOT, TIER_TIMEOUT_S, Desk, wait_until
 from tests.e2e.production import AUTHORIZED, CALLERS, KEY, QUESTIONS, Callers, Production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.nodes]
-IS_FULL = os.environ.get("RAYDESK_FULL_COUNTS") == "1"
 EVERYWHERE = {f"RAYDESK_{room}__REPLICAS__MIN_REPLICAS": "2" for room in ("HTTP", "INTENTS", "RETRIEVER")}
 # Writes for 48 s, long enough for a stream to be there before and after what happens to its desk. Two replicas where
 # more than eight answers are written.

@@ -13,7 +13,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.e2e.conftest import HTTP_TIMEOUT_S, Desk, scripted_tier, start_desk, stop_desk
+from tests.e2e.conftest import HTTP_TIMEOUT_S, Desk, scripted_desk_of, scripted_tier
 
 pytestmark = pytest.mark.e2e
 
@@ -30,16 +30,9 @@ def scripted_desk(tmp_path_factory: pytest.TempPathFactory, desk: Desk) -> Itera
     `small` says 60 tokens in one and a half seconds, `large` the same at once. Whoever kills a replica leaves a desk
     whose tiers are ready.
     """
-    running = start_desk(
-        tmp_path_factory.mktemp("scripted"),
-        "--no-memory-check",
-        RAYDESK_KNOWLEDGE__ROOT=desk.environment["RAYDESK_KNOWLEDGE__ROOT"],
-        RAYDESK_TIERS=json.dumps([scripted_tier("small"), scripted_tier("large", first_token_ms=0, tokens_per_s=0)]),
-        RAYDESK_HTTP__REPLICAS__MIN_REPLICAS="2",
-    )
-    running.wait_for_tiers()
-    yield running
-    stop_desk(running)
+    tiers = (scripted_tier("small"), scripted_tier("large", first_token_ms=0, tokens_per_s=0))
+    with scripted_desk_of(tmp_path_factory.mktemp("scripted"), desk, *tiers) as running:
+        yield running
 
 
 def test_customers_get_their_answers_though_engines_die(scripted_desk: Desk) -> None:
