@@ -12,9 +12,7 @@ import asyncio
 import contextvars
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import redis.asyncio as redis
 import structlog
@@ -24,6 +22,7 @@ from deployments.answering.protocols import Held
 from deployments.answering.session import FlowState, Session, SessionKey
 from deployments.http.json_bytes import json_bytes
 from deployments.new_values import NewValues
+from deployments.random_ids import RandomIds
 from deployments.redis_client import connected
 from deployments.settings import SessionSettings
 from deployments.shared_trips import Argument, SharedTrips
@@ -71,11 +70,9 @@ return held and 1 or 0
 
 
 class Sessions:
-    def __init__(
-        self, settings: SessionSettings, url: str, *, new_ticket: Callable[[], str] = lambda: uuid4().hex
-    ) -> None:
+    def __init__(self, settings: SessionSettings, url: str) -> None:
         self._settings = settings
-        self._new_ticket = new_ticket
+        self._new_ticket = RandomIds(16)
         self._redis = connected(url)
         self._scripts = SharedTrips(self._redis, settings.timeout_s)
         self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life

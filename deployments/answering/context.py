@@ -21,7 +21,7 @@ from models.protocols import ChatMessage
 
 _MOST_MESSAGES = 12  # older ones do not matter any more
 _MOST_CHARS = 400  # of a turn that may lean on others: who writes more says what it is about
-_REMEMBERED, _MOST_REMEMBERED_CHARS = 4096, 2000  # turns, and of each and the answer before it; some MB
+_REMEMBERED, _MOST_REMEMBERED_CHARS = 4096, 2000  # turns, and of each with the answer before it; some 10 MB
 _CJK = re.compile(r"[\u3400-\u9fff]")
 
 _YES = re.compile(
