@@ -86,7 +86,7 @@ def build_tier(arguments: TierArguments) -> serve.Application:
     if tier.script is not None:
         options = _tier_options(tier) | _routing(tier)
         engine = _deployment(ScriptedEngine, TIER_DEPLOYMENT, tier.replicas).options(**options)
-        return engine.bind(tier.script, is_actor_alive)
+        return engine.bind(tier, is_actor_alive)
     return _vllm(tier)
 
 
@@ -101,10 +101,16 @@ def _vllm(tier: TierSettings) -> serve.Application:
         accelerator_type=tier.accelerator_type,
         placement_group_config={"bundles": [bundle]},
         engine_kwargs=tier.engine_kwargs | _tools(tier),
+        experimental_configs={"stream_batching_interval_ms": 0},  # it would hold the first token back; see `Pace`
         runtime_env={"env_vars": tier.env},
         deployment_config=_tier_options(tier) | _routing(tier),
     )
-    return build_llm_deployment(config, deployment_cls=TierServer, override_serve_options={"name": TIER_DEPLOYMENT})
+    return build_llm_deployment(
+        config,
+        bind_kwargs={"tier": tier},
+        deployment_cls=TierServer,
+        override_serve_options={"name": TIER_DEPLOYMENT},
+    )
 
 
 def _tools(tier: TierSettings) -> dict[str, Any]:

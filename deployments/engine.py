@@ -10,8 +10,6 @@ import json
 import os
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
 from ray.serve.llm import LLMConfig
@@ -20,9 +18,10 @@ from ray.serve.llm.openai_api_models import ChatCompletionRequest
 
 from deployments.actors import is_actor_alive
 from deployments.answering.errors import EngineRefusedError
+from deployments.engine_streams import EngineStreams
 from deployments.engine_wire import call_deltas
-from deployments.lease import Leases
-from deployments.llm_scaling import TokensInFlight
+from deployments.settings import TierSettings
+from models.protocols import FinishReason, Generated, GenerationEnd, TextDelta
 
 _NICENESS = 5  # without a GPU, of the engine's processes: who is answered from the cache goes first, a third to it
 
@@ -33,8 +32,9 @@ class EngineError(RuntimeError):
 
 class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, **options: Any
+        self, llm_config: LLMConfig, *, tier: TierSettings, **options: Any
     ) -> None:
+        self._streams = EngineStreams(tier, is_actor_alive)
         if not any(bundle.get("GPU") for bundle in llm_config.placement_group_config["bundles"]):
             os.nice(_NICENESS)  # the engine's processes are children of this one
         await super().__init__(llm_config, **options)
@@ -42,56 +42,43 @@ class TierServer(LLMServer):  # type: ignore[misc]  # ray ships no types for it
     async def generate(
         self, request: dict[str, Any], holder: str = "", generation: str = ""
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
-        """Batches of `{"text": …}` and the fields of `ToolCallDelta`s, and last those of the `GenerationEnd`.
+        """Batches of the fields of `TextDelta`s and `ToolCallDelta`s, and last those of the `GenerationEnd`.
 
         The first batch is empty, and comes at once: a replica that is alive has taken the request.
         request: the body of an OpenAI chat completion, without `model` and `stream`. holder, generation: the actor that
         reads it, and its name for it; it ends when nobody does (`deployments/lease.py`).
         """
-        counted = self._tokens.counted(request["max_tokens"], self._generate(request))
-        async with aclosing(self._leases.held(holder, generation, counted)) as batches:
+        said = self._generate(request)
+        async with aclosing(self._streams.of(said, request["max_tokens"], holder, generation)) as batches:
             async for batch in batches:
                 yield batch
 
     async def renew(self, holder: str, generations: list[str]) -> None:
-        self._leases.renew(holder, generations)
+        self._streams.renew(holder, generations)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        return self._tokens.stats()
+        return self._streams.stats()
 
-    @cached_property
-    def _tokens(self) -> TokensInFlight:
-        return TokensInFlight()
-
-    @cached_property
-    def _leases(self) -> Leases:
-        return Leases(is_actor_alive)
-
-    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[Generated], None]:
         yield []
         body = ChatCompletionRequest(
             **request, model=self._llm_config.model_id, stream=True, stream_options={"include_usage": True}
         )
-        finish_reason, usage = "stop", {"prompt_tokens": 0, "completion_tokens": 0}
+        finish_reason: FinishReason = "stop"
+        usage = {"prompt_tokens": 0, "completion_tokens": 0}
         async with aclosing(await self.chat(body)) as batches:
             async for batch in batches:
-                items = []
+                items: list[Generated] = []
                 for chunk in _chunks(batch):
                     usage = chunk.get("usage") or usage
                     for choice in chunk["choices"]:
                         finish_reason = choice.get("finish_reason") or finish_reason
                         if text := choice["delta"].get("content"):
-                            items.append({"text": text})
-                        items += [asdict(piece) for piece in call_deltas(choice["delta"])]
+                            items.append(TextDelta(text))
+                        items += call_deltas(choice["delta"])
                 if items:
                     yield items
-        yield [
-            {
-                "finish_reason": finish_reason,
-                "input_tokens": usage["prompt_tokens"],
-                "output_tokens": usage["completion_tokens"],
-            }
-        ]
+        yield [GenerationEnd(finish_reason, usage["prompt_tokens"], usage["completion_tokens"])]
 
 
 def _chunks(batch: list[Any] | Any) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+T = TypeVar("T")
 TOKENS = "tokens_in_flight"  # what a replica tells of itself
 
 
@@ -20,9 +21,7 @@ class TokensInFlight:
     def __init__(self) -> None:
         self._left: dict[object, int] = {}  # of each generation, tokens
 
-    async def counted(
-        self, max_tokens: int, batches: AsyncGenerator[list[dict[str, Any]], None]
-    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def counted(self, max_tokens: int, batches: AsyncGenerator[list[T], None]) -> AsyncGenerator[list[T], None]:
         """The same batches. Each piece in them is taken for a token; who is late keeps one, for it holds its place."""
         generation = object()
         self._left[generation] = max_tokens

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
@@ -29,6 +29,7 @@ from deployments.answering.errors import (
     RoomUnavailableError,
 )
 from deployments.engine_wire import call_deltas, wire_messages
+from deployments.pace import Pace
 from deployments.settings import TierSettings
 from models.protocols import FinishReason, Generated, GenerationEnd, GenerationRequest, TextDelta
 
@@ -55,6 +56,7 @@ class OpenAIEngine:
             raise ValueError(f"the {tier.name} tier has no settings 'openai'")
         self._tier = tier
         self._endpoint = tier.openai
+        self._pace = Pace(tier.chunk_interval_ms / 1000, tier.chunks_per_s)
         headers = {"accept": "text/event-stream, application/json"}
         if api_key:
             headers["authorization"] = f"Bearer {api_key}"
@@ -75,6 +77,12 @@ class OpenAIEngine:
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Generated, None]:
         if not self._endpoint.may_use(request.tenant):
             raise EngineRefusedError(f"tenant {request.tenant!r} may not use the {self._tier.name} tier")
+        async with aclosing(self._pace.kept(self._batches(request))) as batches:
+            async for batch in batches:
+                for item in batch:
+                    yield item
+
+    async def _batches(self, request: GenerationRequest) -> AsyncGenerator[list[Generated], None]:
         body = self._body(request)
         finish_reason: FinishReason | None = None
         usage: Mapping[str, Any] = {}
@@ -89,18 +97,15 @@ class OpenAIEngine:
                     delta = choice.get("delta") or {}
                     if text := delta.get("content"):
                         pieces += 1
-                        yield TextDelta(text)
+                        yield [TextDelta(text)]
                     for piece in call_deltas(delta):
                         pieces += 1
-                        yield piece
+                        yield [piece]
                     finish_reason = _finish_reason(choice.get("finish_reason")) or finish_reason
         if finish_reason is None:
             raise EngineDiedError("the stream ended before the answer did")
-        yield GenerationEnd(
-            finish_reason,
-            int(usage.get("prompt_tokens") or _estimated_tokens(request)),
-            int(usage.get("completion_tokens") or pieces),
-        )
+        input_tokens = int(usage.get("prompt_tokens") or _estimated_tokens(request))
+        yield [GenerationEnd(finish_reason, input_tokens, int(usage.get("completion_tokens") or pieces))]
 
     async def ping(self) -> None:
         """Opens connections, and leaves them open; raises what `generate` would where nobody is there."""

@@ -53,7 +53,7 @@ class RedactedLLM:
                 match item:
                     case TextDelta(text):
                         if text := restoring.feed(text):
-                            yield TextDelta(text)
+                            yield replace(item, text=text)
                     case ToolCallDelta():
                         yield replace(item, arguments=arguments[item.index].feed(item.arguments, in_json=True))
                     case GenerationEnd():

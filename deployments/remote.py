@@ -221,16 +221,12 @@ class RemoteLLM:
         has_ended = False
         try:
             batches = _mapped(response)
-            await self._accepted(batches)
-            async for items in batches:
-                for item in items:
-                    if "text" in item:
-                        yield TextDelta(item["text"])
-                    elif "arguments" in item:
-                        yield ToolCallDelta(**item)
-                    else:
-                        has_ended = True
-                        yield GenerationEnd(**item)
+            batch: list[dict[str, Any]] | None = await self._accepted(batches)
+            while batch is not None:
+                for item in map(_item, batch):
+                    has_ended = has_ended or isinstance(item, GenerationEnd)
+                    yield item
+                batch = await anext(batches, None)
             if not has_ended:
                 raise EngineDiedError()
         finally:
@@ -242,10 +238,11 @@ class RemoteLLM:
         told = self._handle.broadcast("renew", self._holder, generations)
         await told.results_async(timeout_s=RENEW_TIMEOUT_S, return_exceptions=True)
 
-    async def _accepted(self, batches: AsyncIterator[list[dict[str, Any]]]) -> None:
+    async def _accepted(self, batches: AsyncIterator[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """The first batch."""
         try:
             async with asyncio.timeout(self._accept_timeout_s):
-                await anext(batches)
+                return await anext(batches)
         except TimeoutError as error:
             raise RoomUnavailableError(f"no replica has taken it within {self._accept_timeout_s:g} s") from error
 
@@ -269,6 +266,13 @@ async def _mapped(response: AsyncIterator[list[dict[str, Any]]]) -> AsyncGenerat
         if isinstance(_cause(error), EngineRefusedError):
             raise EngineRefusedError() from error
         raise EngineDiedError(f"the generation broke off: {type(error).__name__}") from error
+
+
+def _item(wire: dict[str, Any]) -> Generated:
+    """As `deployments.engine.TierServer.generate` sends it."""
+    if "text" in wire:
+        return TextDelta(**wire)
+    return ToolCallDelta(**wire) if "arguments" in wire else GenerationEnd(**wire)
 
 
 def _body(request: GenerationRequest) -> EngineRequest:

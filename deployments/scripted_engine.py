@@ -12,50 +12,49 @@ import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import asdict
 from itertools import count, cycle
 from typing import Any
 
 from deployments.answering.grounding import split_sentences
+from deployments.engine_streams import EngineStreams
 from deployments.engine_wire import message_of
-from deployments.lease import Leases
-from deployments.llm_scaling import TokensInFlight
-from deployments.settings import ScriptSettings
+from deployments.settings import TierSettings
 from models.fakes import ScriptedLLM, tokens_of
-from models.protocols import GenerationRequest, ToolCall
+from models.protocols import Generated, GenerationRequest, ToolCall
 
 _SOURCE = re.compile(r"<source[^>]*>\s*(.*?)\s*</source>", re.DOTALL)
 
 
 class ScriptedEngine:
-    def __init__(self, settings: ScriptSettings, is_alive: Callable[[str], Awaitable[bool]]) -> None:
-        """is_alive: of an actor, by its name, that reads a generation."""
-        self._settings = settings
+    def __init__(self, tier: TierSettings, is_alive: Callable[[str], Awaitable[bool]]) -> None:
+        """tier: with a script. is_alive: of an actor, by its name, that reads a generation."""
+        if tier.script is None:
+            raise ValueError(f"the {tier.name} tier has no settings 'script'")
+        self._script = tier.script
         self._running = 0
-        self._leases = Leases(is_alive)
-        self._tokens = TokensInFlight()
+        self._streams = EngineStreams(tier, is_alive)
 
     async def generate(
         self, request: dict[str, Any], holder: str = "", generation: str = ""
     ) -> AsyncGenerator[list[dict[str, Any]], None]:
         """As `deployments.engine.TierServer.generate`."""
-        counted = self._tokens.counted(request["max_tokens"], self._generate(request))
-        async with aclosing(self._leases.held(holder, generation, counted)) as batches:
+        said = self._generate(request)
+        async with aclosing(self._streams.of(said, request["max_tokens"], holder, generation)) as batches:
             async for batch in batches:
                 yield batch
 
     async def renew(self, holder: str, generations: list[str]) -> None:
-        self._leases.renew(holder, generations)
+        self._streams.renew(holder, generations)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        return self._tokens.stats()
+        return self._streams.stats()
 
-    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+    async def _generate(self, request: dict[str, Any]) -> AsyncGenerator[list[Generated], None]:
         self._running += 1
         try:
             yield []
             async for item in self._llm().generate(_request(request)):
-                yield [asdict(item)]
+                yield [item]
         finally:
             self._running -= 1
 
@@ -64,12 +63,11 @@ class ScriptedEngine:
         return os.getpid(), self._running
 
     def _llm(self) -> ScriptedLLM:
-        script = self._settings
+        script = self._script
         return ScriptedLLM(
             lambda request: calls_of(request) or script_of(request, script.tokens),
             ttft_s=script.first_token_ms / 1000,
             tokens_per_s=script.tokens_per_s,
-            chunk_s=script.chunk_interval_ms / 1000,
         )
 
 

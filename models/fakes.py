@@ -161,7 +161,6 @@ class ScriptedLLM:
     script: one answer for all requests, a list of answers (the last repeats), or a function of the request. An answer
     is a text, or a tuple of calls.
     ttft_s: wait before the first piece. tokens_per_s: speed of the others; 0 is as fast as possible.
-    chunk_s: pieces that are due within so many seconds come together; 0: each by itself.
     fail_after: raise `ScriptedError` after that many pieces (0: before the first).
     """
 
@@ -171,7 +170,6 @@ class ScriptedLLM:
         ttft_s: float = 0.0,
         tokens_per_s: float = 0.0,
         fail_after: int | None = None,
-        chunk_s: float = 0.0,
     ) -> None:
         if not callable(script) and not script:
             raise ValueError("the script is empty")
@@ -179,7 +177,6 @@ class ScriptedLLM:
         self._ttft_s = ttft_s
         self._gap_s = 1.0 / tokens_per_s if tokens_per_s > 0 else 0.0
         self._fail_after = fail_after
-        self._chunk_s = chunk_s
         self.requests: list[GenerationRequest] = []
         self.cancelled: list[GenerationRequest] = []  # closed by the caller before their end
         self.in_flight = 0
@@ -197,15 +194,13 @@ class ScriptedLLM:
         complete = False
         try:
             await asyncio.sleep(self._ttft_s)
-            begun, sent = time.monotonic(), 0
-            while sent < len(pieces):
+            begun = time.monotonic()
+            for sent, piece in enumerate(pieces):
                 self._maybe_fail(sent)
                 if sent and self._gap_s:  # by the clock, so that a busy machine does not slow the script down
-                    await asyncio.sleep(begun + sent * self._gap_s + self._chunk_s - time.monotonic())
-                count = self._due(time.monotonic() - begun, sent, len(pieces))
-                yield TextDelta("".join(pieces[sent : sent + count]))
-                sent += count
-            self._maybe_fail(sent)
+                    await asyncio.sleep(begun + sent * self._gap_s - time.monotonic())
+                yield TextDelta(piece)
+            self._maybe_fail(len(pieces))
             complete = True  # a caller may close us after the end; that cancels nothing
             yield GenerationEnd(finish_reason, _input_tokens(request), len(pieces))
         except (GeneratorExit, asyncio.CancelledError):
@@ -221,14 +216,6 @@ class ScriptedLLM:
         if isinstance(self._script, str | tuple):
             return self._script
         return self._script[min(turn, len(self._script) - 1)]
-
-    def _due(self, elapsed_s: float, sent: int, pieces: int) -> int:
-        """How many pieces come next, together."""
-        if not self._chunk_s:
-            return 1
-        until = pieces if self._fail_after is None else min(pieces, self._fail_after)
-        due = int(elapsed_s / self._gap_s) + 1 if self._gap_s else until
-        return max(1, min(due, until) - sent)
 
     def _maybe_fail(self, pieces_sent: int) -> None:
         if self._fail_after is not None and pieces_sent >= self._fail_after:

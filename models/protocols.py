@@ -141,6 +141,7 @@ class TextDelta:
     """The next piece of the answer; never empty."""
 
     text: str
+    tokens: int = 1  # that it was written with, as far as that is known
 
 
 @dataclass(frozen=True, slots=True)

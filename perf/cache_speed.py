@@ -5,7 +5,9 @@ Ray (same HAProxy, same replica settings, the same bytes: what is left for a des
 and LiteLLM's proxy with its in-memory exact cache, 1 and 2 workers. All speak `POST /v1/chat/completions`. Semantic
 hits are questions whose wording was never sent before: each stored question in courtesies that its own key does not
 have. "replica CPU" is what an answer takes of the ingress, or of the no-op's replica, by the kernel's count: the
-number to look at where the machine has other work. Ratios are made within a round; their medians and spreads are
+number to look at where the machine has other work. The no-op has as many replicas as the desk has ingresses: two of
+each beside LiteLLM's two workers is a desk that was started with RAYDESK_HTTP__REPLICAS__MIN_REPLICAS=2, and so is
+this. Ratios are made within a round; their medians and spreads are
 printed; the last line is one JSON document. LiteLLM is installed by the first run, into .raydesk/perf/litellm. All
 traffic stays on loopback.
 """
@@ -30,7 +32,7 @@ from pathlib import Path
 import aiohttp
 import uvloop
 
-from deployments.settings import AppSettings
+from deployments.settings import SettingsError, load_settings
 from perf import noop_app
 from perf.json_object import json_object
 from perf.litellm_proxy import PeerError, installed, running_proxy
@@ -230,14 +232,14 @@ async def run(options: argparse.Namespace) -> dict[str, list[Window]]:
             )
         )
         desk = f"{options.url}/v1/chat/completions"
-        ingress = partial(replica_cpu_s, options.state, f"{AppSettings().app_name}:ingress")
+        settings = load_settings(options.settings)
+        ingress = partial(replica_cpu_s, options.state, f"{settings.app_name}:ingress")
         bodies = itertools.cycle([body(question) for question in QUESTIONS])
         exact = Server("desk, exact", desk, {}, bodies, ingress)
         answer = await warm(session, exact, QUESTIONS, 2)
         with ExitStack() as peers:
-            path = peers.enter_context(
-                noop_app.running_noop(options.state, Recording("application/json", (answer.decode(),)))
-            )
+            recording = Recording("application/json", (answer.decode(),))
+            path = peers.enter_context(noop_app.running_noop(options.state, recording, settings.http.replicas))
             noop_cpu_s = partial(replica_cpu_s, options.state, noop_app.REPLICA)
             noop = Server("no-op", f"{options.url}{path}/", {}, itertools.cycle([body(QUESTIONS[0])]), noop_cpu_s)
             await warm(session, noop, QUESTIONS[:1], 1)
@@ -308,6 +310,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--url", type=loopback_url, default="http://127.0.0.1:8000", help="the desk (%(default)s)")
     parser.add_argument("--state", type=Path, default=ROOT / ".raydesk", help="state folder of that desk")
+    parser.add_argument("--settings", type=Path, default=ROOT / "cluster" / "local.yaml", help="of that desk")
     parser.add_argument("--concurrency", type=int, default=32, help="connections (%(default)s)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each window (%(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="of all servers, in turns (%(default)s)")
@@ -328,7 +331,7 @@ def main() -> None:
     try:
         version = None if options.no_litellm else installed()
         windows = uvloop.run(run(options))
-    except (LoadError, PeerError, RuntimeError) as error:
+    except (LoadError, PeerError, SettingsError, RuntimeError) as error:
         sys.exit(str(error))
     print_table(windows)
     by_round = {name: values for name, values in ratios(windows).items() if values}

@@ -2,7 +2,8 @@
 
 The pipeline's own work on a written answer, from the model to its frames (links, grounding, wire), with a scripted
 model in this process and no network: CPU time of `--streams` answers at once, each `--tokens` long at `--tokens-per-s`,
-at several intervals; 0, where every token walks by itself, is the peer. Prints a table; the last line is one JSON
+at several intervals; 0, where every token walks by itself, is the peer. What a piece costs on its way from the engine's
+process comes on top (`perf.stream`). Prints a table; the last line is one JSON
 document.
 """
 
@@ -11,19 +12,20 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 
-from deployments.answering.coalescing import Item, coalesced
 from deployments.answering.grounding import Grounder, Sources
 from deployments.answering.links import LinkFilter, without_links
 from deployments.answering.types import Delta, RetrievedChunk
 from deployments.http.openai_wire import OpenAIWire
+from deployments.pace import Pace
 from ingestion.chunk import Chunk
 from models.fakes import ScriptedLLM
-from models.protocols import ChatMessage, GenerationRequest, TextDelta, ToolCallDelta
+from models.protocols import ChatMessage, Generated, GenerationEnd, GenerationRequest, TextDelta, ToolCallDelta
 from perf.provenance import provenance
 
 _SENTENCE = "Standard delivery costs 4.95 euros and takes four working days to Cologne. "
@@ -39,13 +41,13 @@ class Row:
     first_piece_ms_p99: float
 
 
-async def _stream(llm: ScriptedLLM, tokens: int, interval_s: float) -> tuple[int, float]:
+async def _stream(llm: ScriptedLLM, tokens: int, pace: Pace) -> tuple[int, float]:
     """(pieces, seconds to the first one)."""
     begun, first_s, pieces = time.perf_counter(), 0.0, 0
     wire = OpenAIWire(completion_id="c", created_s=0, model="m", include_usage=False)
     grounder = Grounder(Sources([RetrievedChunk(_CHUNK, 1.0)]))
     request = GenerationRequest((ChatMessage("user", "?"),), tokens)
-    said = without_links(coalesced(_generated(llm, request), interval_s), LinkFilter(()))
+    said = without_links(_generated(llm, request, pace), LinkFilter(()))
     async with aclosing(said):
         async for item in said:
             if isinstance(item, TextDelta):
@@ -56,16 +58,26 @@ async def _stream(llm: ScriptedLLM, tokens: int, interval_s: float) -> tuple[int
     return pieces, first_s
 
 
-async def _generated(llm: ScriptedLLM, request: GenerationRequest) -> AsyncGenerator[Item, None]:
+async def _generated(
+    llm: ScriptedLLM, request: GenerationRequest, pace: Pace
+) -> AsyncGenerator[TextDelta | GenerationEnd, None]:
+    async with aclosing(pace.kept(_batches(llm, request))) as batches:
+        async for batch in batches:
+            for item in batch:
+                assert not isinstance(item, ToolCallDelta)  # nothing was offered
+                yield item
+
+
+async def _batches(llm: ScriptedLLM, request: GenerationRequest) -> AsyncGenerator[list[Generated], None]:
     async for item in llm.generate(request):
-        assert not isinstance(item, ToolCallDelta)  # nothing was offered
-        yield item
+        yield [item]
 
 
 async def measured(streams: int, tokens: int, tokens_per_s: float, interval_ms: float) -> Row:
     llm = ScriptedLLM(_SENTENCE * (tokens // 12 + 1), tokens_per_s=tokens_per_s)
+    pace = Pace(interval_ms / 1000, most_per_s=math.inf)
     begun_s = time.process_time()
-    done = await asyncio.gather(*(_stream(llm, tokens, interval_ms / 1000) for _ in range(streams)))
+    done = await asyncio.gather(*(_stream(llm, tokens, pace) for _ in range(streams)))
     cpu_s = time.process_time() - begun_s
     firsts = sorted(first_s * 1000 for _, first_s in done)
     p99 = firsts[min(len(firsts) - 1, int(len(firsts) * 0.99))]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.detached import join_running
-from deployments.settings import AppSettings
+from deployments.settings import ReplicaSettings
 from perf.peer import Recording
 
 NAME = "perf-noop"
@@ -20,8 +20,10 @@ REPLICA = f"{NAME}:noop"  # application and deployment
 
 
 @contextmanager
-def running_noop(state: Path, recording: Recording) -> Iterator[str]:
+def running_noop(state: Path, recording: Recording, replicas: ReplicaSettings) -> Iterator[str]:
     """The path under which the desk of `state` answers with `recording`; the application goes with the block.
+
+    replicas: as those of that desk's ingress.
 
     Raises `RuntimeError` when no desk is running there.
     """
@@ -33,14 +35,15 @@ def running_noop(state: Path, recording: Recording) -> Iterator[str]:
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     ray.init(log_to_driver=False, logging_level="ERROR")
     try:
-        serve.run(_application(recording.content_type, recording.parts[0].encode()), name=NAME, route_prefix=PREFIX)
+        application = _application(recording.content_type, recording.parts[0].encode(), replicas)
+        serve.run(application, name=NAME, route_prefix=PREFIX)
         yield PREFIX
     finally:
         serve.delete(NAME)
         ray.shutdown()
 
 
-def _application(content_type: str, body: bytes):  # type: ignore[no-untyped-def]
+def _application(content_type: str, body: bytes, replicas: ReplicaSettings):  # type: ignore[no-untyped-def]
     """Classes made here travel by value: the replica need not know this package."""
     from ray import serve
 
@@ -61,7 +64,6 @@ def _application(content_type: str, body: bytes):  # type: ignore[no-untyped-def
         def __serve_build_asgi_app__(self):  # type: ignore[no-untyped-def]
             return answer
 
-    replicas = AppSettings().http.replicas
     deployment = serve.deployment(
         serve.ingress()(Noop),
         name="noop",

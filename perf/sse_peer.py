@@ -1,7 +1,8 @@
 """The least that can stream a script: plain uvicorn, one process, no desk. `perf.stream` starts and ends it.
 
-Answers every POST with chunks of an OpenAI completion at a set speed, as `deployments.scripted_engine` makes its
-tokens, from bytes that were made before. One line of JSON is the script (`bare_server.py`).
+Answers every POST with chunks of an OpenAI completion, a token each, at the speed at which
+`deployments.scripted_engine` makes them, from bytes that were made before. One line of JSON is the script
+(`bare_server.py`).
 """
 
 from __future__ import annotations
@@ -22,19 +23,17 @@ from perf.bare_server import serve
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    chunks: int
-    tokens_per_chunk: float
-    first_ms: float  # before the first chunk
-    interval_ms: float  # between chunks; 0: as fast as possible
+    tokens: int
+    first_ms: float  # before the first token
+    interval_ms: float  # between tokens; 0: as fast as possible
 
 
 def frames(script: Script) -> list[bytes]:
-    """Of the size of a desk's: a chunk each, the usage, the end."""
-    text = "word " * max(1, round(script.tokens_per_chunk))
+    """Of the size of a desk's: a token each, the usage, the end."""
     head: dict[str, Any] = {"object": "chat.completion.chunk", "id": "chatcmpl-" + "0" * 32, "created": 1, "model": "p"}
-    delta = {"index": 0, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
-    usage = {"completion_tokens": round(script.chunks * script.tokens_per_chunk), "prompt_tokens": 0}
-    documents = [head | {"choices": [delta]}] * script.chunks + [head | {"choices": [], "usage": usage}]
+    delta = {"index": 0, "delta": {"content": "word "}, "logprobs": None, "finish_reason": None}
+    usage = {"completion_tokens": script.tokens, "prompt_tokens": 0}
+    documents = [head | {"choices": [delta]}] * script.tokens + [head | {"choices": [], "usage": usage}]
     made = [f"data: {json.dumps(document, separators=(',', ':'))}\n\n".encode() for document in documents]
     return [*made, b"data: [DONE]\n\n"]
 
@@ -45,7 +44,7 @@ def build_app(script: Script) -> Starlette:
     async def stream() -> AsyncIterator[bytes]:
         await asyncio.sleep(script.first_ms / 1000)
         for number, part in enumerate(parts):
-            if 0 < number < script.chunks and script.interval_ms:
+            if 0 < number < script.tokens and script.interval_ms:
                 await asyncio.sleep(script.interval_ms / 1000)
             yield part
 

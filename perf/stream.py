@@ -1,15 +1,19 @@
 """What a stream through a running desk costs: `python -m perf.stream --url http://127.0.0.1:8000`.
 
-Opens 1, 8 and 32 streams (`--streams`) of `/v1/chat/completions` at once, each of which asks again when its answer is
-at its end, and measures time to first text, chunks/s, tokens/s and streams that broke off. The tier's model is named,
-so that every answer is written and none comes from a cache. The desk is asked twice: by customers who say their names,
-so that no question was ever asked, and by customers who all ask the same five, which it has understood before. In the
+Holds 1, 8 and 32 streams (`--streams`) of `/v1/chat/completions` at once, which begin one after the other within the
+time of an answer and ask again when theirs is at its end, and measures time to first text, chunks/s, tokens/s and
+streams that broke off. The tier's model is named, so that every answer is written and none comes from a cache. The desk
+is asked twice: by customers who say their names, so that no question was ever asked, and by customers who all ask the
+same five, which it has understood before: then no encoder pass is in it, and it is the way of a stream alone. In the
 same run, in turns with the desk, a peer:
 
   --peer serve-llm   ray.serve.llm's own OpenAI application with the tier's model, on the desk's Ray; its prompt is
                      filled up to as many tokens as the desk's, whose prompt holds sources
-  --peer sse         bare uvicorn that streams the same script, for a desk whose tier is a script (start both with the
-                     same RAYDESK_TIERS): what is left is the graph's own cost. 1, 100 and 500 streams
+  --peer sse         bare uvicorn that streams the same script, for a desk whose tier is a script: what is left is the
+                     graph's own cost. 1, 100 and 500 streams. Start both with the same RAYDESK_TIERS, such as
+                     [{"name": "small", "model_id": "raydesk-small", "max_output_tokens": 300,
+                       "script": {"tokens": 300, "tokens_per_s": 20, "first_token_ms": 100},
+                       "replicas": {"max_ongoing_requests": 1000}}]
 
 Added TTFT is the desk's less the peer's, at the same percentile. Prints a table, what was dropped by its error; the
 last line is one JSON document.
@@ -154,14 +158,17 @@ def never_asked() -> Iterator[str]:
         yield f"I am {name}. {question}"
 
 
-async def measure(session: aiohttp.ClientSession, server: Server, streams: int, rounds: int) -> Result:
-    """`streams` at a time, `rounds` answers each."""
+async def measure(
+    session: aiohttp.ClientSession, server: Server, streams: int, rounds: int, spread_s: float = 0.0
+) -> Result:
+    """`streams` at a time, `rounds` answers each. spread_s: in which they begin, evenly."""
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
 
-    async def one() -> list[Stream]:
+    async def one(number: int) -> list[Stream]:
+        await asyncio.sleep(spread_s * number / streams)
         return [await ask(session, server, next(server.questions)) for _ in range(rounds)]
 
-    found = list(itertools.chain.from_iterable(await asyncio.gather(*(one() for _ in range(streams)))))
+    found = list(itertools.chain.from_iterable(await asyncio.gather(*map(one, range(streams)))))
     elapsed_s = time.perf_counter() - began_s
     return summarise(server.name, streams, found, elapsed_s, (time.process_time() - began_cpu_s) / elapsed_s)
 
@@ -181,15 +188,13 @@ def summarise(server: str, streams: int, found: Sequence[Stream], elapsed_s: flo
     )
 
 
-def script_of(tier: TierSettings) -> Script:
-    """As many tokens as the tier writes, in pieces as it sends them. Raises `SettingsError`."""
+def script_of(tier: TierSettings, max_tokens: int) -> Script:
+    """As many tokens as the tier writes of an answer, each by itself. Raises `SettingsError`."""
     made = tier.script
     if made is None:
         raise SettingsError(f"the tier {tier.name} is a model, not a script: measure it with --peer serve-llm")
-    gap_ms = 1000 / made.tokens_per_s if made.tokens_per_s else 0.0
-    tokens_per_chunk = max(1.0, made.chunk_interval_ms / gap_ms) if gap_ms else 1.0
-    chunks = max(1, round(made.tokens / tokens_per_chunk))
-    return Script(chunks, tokens_per_chunk, made.first_token_ms, gap_ms * tokens_per_chunk)
+    tokens = min(made.tokens, tier.max_output_tokens, max_tokens)
+    return Script(tokens, made.first_token_ms, 1000 / made.tokens_per_s if made.tokens_per_s else 0.0)
 
 
 async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
@@ -204,7 +209,8 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
                 raise RuntimeError(f"The desk gives no answer: {first.error}. Is the tier up ('raydesk status')?")
             servers = [desk, replace(desk, name="desk, asked before", questions=asked_before())]
             if options.peer == "sse":
-                base = peers.enter_context(running("perf.sse_peer", json.dumps(asdict(script_of(tier)))))
+                script = script_of(tier, options.max_tokens)
+                base = peers.enter_context(running("perf.sse_peer", json.dumps(asdict(script))))
                 url = f"{base}/v1/chat/completions"
                 servers.append(Server("bare SSE", url, "peer", options.max_tokens, asked_before()))
             elif options.peer == "serve-llm":
@@ -214,12 +220,14 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
                 url = f"{options.url}{path}/v1/chat/completions"
                 padding = "word " * max(0, first.prompt_tokens - 50)  # 50: about the question and the template
                 servers.append(Server("ray.serve.llm", url, tier.model_id, options.max_tokens, never_asked(), padding))
+            lengths_s = {}  # of an answer, of each server that is asked nothing else
             for server in servers:
-                await measure(session, server, min(options.streams), 1)  # wakes it
+                await measure(session, server, len(QUESTIONS), 1)  # wakes it, and asks each question once
+                lengths_s[server.name] = (await ask(session, server, next(server.questions))).last_s
             results = []
             for streams in options.streams:
                 for server in servers:
-                    results.append(await measure(session, server, streams, options.rounds))
+                    results.append(await measure(session, server, streams, options.rounds, lengths_s[server.name]))
                     print(f"{streams} streams, {server.name}: done", file=sys.stderr, flush=True)
             return results
 
@@ -268,8 +276,9 @@ def main() -> None:
     parser.add_argument("--peer", choices=("serve-llm", "sse", "none"), default="serve-llm", help="(%(default)s)")
     parser.add_argument("--streams", type=int, nargs="+", help="at once (1 8 32; with --peer sse 1 100 500)")
     parser.add_argument("--rounds", type=int, default=3, help="answers of each stream (%(default)s)")
-    parser.add_argument("--max-tokens", type=int, default=64, help="of an answer (%(default)s)")
+    parser.add_argument("--max-tokens", type=int, help="of an answer (64; with --peer sse 300)")
     options = parser.parse_args()
+    options.max_tokens = options.max_tokens or (300 if options.peer == "sse" else 64)
     options.streams = options.streams or ([1, 100, 500] if options.peer == "sse" else [1, 8, 32])
     if min(options.streams) < 1 or options.rounds < 1:
         parser.error("--streams and --rounds are at least 1")

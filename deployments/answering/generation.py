@@ -110,7 +110,7 @@ class Generation:
                     continue
                 self._began = self._began or self.tier
                 self._said, self._broken_by = self._said + item.text, None
-                self._tokens += 1
+                self._tokens += item.tokens
                 yield item
 
     async def _next(

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from deployments.answering.tokens import estimated_tokens
 from deployments.answering.types import Citation, RetrievedChunk
@@ -33,7 +33,6 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 class _Stretch:
     """A sentence of a source, or two, with the words of the headings above it."""
 
-    chunk: int  # position of its chunk
     words: frozenset[str]
     numbers: frozenset[str]
     is_negated: bool
@@ -46,9 +45,9 @@ class Sources:
         self.chunks = chunks
 
     @cached_property
-    def _stretches(self) -> list[_Stretch]:
-        """Only once a sentence is held against them: the model reads meanwhile."""
-        return [stretch for number, found in enumerate(self.chunks) for stretch in _stretches(number, found)]
+    def _stretches(self) -> list[tuple[int, _Stretch]]:
+        """With the position of their chunk; only once a sentence is held against them: the model reads meanwhile."""
+        return [(number, one) for number, found in enumerate(self.chunks) for one in _stretches_of(found.chunk)]
 
     def support(self, sentence: str) -> tuple[int, float] | None:
         """(position of the chunk, share of the words it holds) of the best support; None when there is none."""
@@ -56,8 +55,8 @@ class Sources:
         if _goes_in_circles(sentence):
             return None
         shares = [
-            (coverage(needed, stretch.words), -stretch.chunk)
-            for stretch in self._stretches
+            (coverage(needed, stretch.words), -number)
+            for number, stretch in self._stretches
             if numbers <= stretch.numbers and stretch.is_negated == negated
         ]
         share, chunk = max(shares, default=(0.0, 0))
@@ -152,13 +151,16 @@ async def supported(
                 yield item
 
 
-def _stretches(number: int, found: RetrievedChunk) -> Iterator[_Stretch]:
-    chunk = found.chunk
+@lru_cache(maxsize=4096)  # some 5 kB each: what is asked about much is cited much
+def _stretches_of(chunk: Chunk) -> tuple[_Stretch, ...]:
     above = f"{chunk.title} {' '.join(chunk.heading_path)} {chunk.question}"
     sentences = split_sentences(chunk.answer or chunk.text)
-    for first, second in zip(sentences, [*sentences[1:], ""], strict=True):
-        for text in {first, f"{first} {second}"}:
-            yield _Stretch(number, words(f"{above} {text}"), _numbers(f"{above} {text}"), is_negated(text))
+    texts = [
+        text
+        for first, second in zip(sentences, [*sentences[1:], ""], strict=True)
+        for text in {first, f"{first} {second}"}
+    ]
+    return tuple(_Stretch(words(f"{above} {text}"), _numbers(f"{above} {text}"), is_negated(text)) for text in texts)
 
 
 def _goes_in_circles(sentence: str) -> bool:

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import structlog
 
-from deployments.answering.coalescing import coalesced
 from deployments.answering.errors import (
     DependencyError,
     OverloadedError,
@@ -174,12 +173,10 @@ class Writer:
         A caller who names a model is given that model's own words.
         """
         self._state.waits = False  # but for a model
-        interval_s = self._state.settings.answers.chunk_interval_ms / 1000
         async with self._models.loads.at_work(writing.tier.settings.name), aclosing(writing.items()) as items:
             first = await anext(items)  # only now it is known which tier writes
             tier, sources = writing.author, self._sources_for(writing.author, chunks)
-            said = coalesced(_with_first(first, items), interval_s)
-            generated = without_links(said, LinkFilter(self._hosts(sources.chunks)))
+            generated = without_links(_with_first(first, items), LinkFilter(self._hosts(sources.chunks)))
             if tier.settings.supported_only and not self._gives_own_words:
 
                 def note(sentence: str) -> None:

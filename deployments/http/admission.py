@@ -36,6 +36,8 @@ TICK_S = 0.05  # pause between looks at the loop
 # in which they are heard at once.
 _GAIN_PER_S = 1.0
 _MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause of the process sheds next to nobody
+# So much one pause of the process makes of it, garbage or a neighbour on the machine: that refuses nobody yet.
+_ONE_PAUSE = _GAIN_PER_S * (_MOST_LATE - 1) * 2 * TICK_S
 _FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
 _MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
 _MOST_RETRY_S = 60
@@ -54,7 +56,7 @@ class Shedding:
     def __init__(self, target_lag_s: float) -> None:
         self._target_s = target_lag_s
         self._late = 0.0  # at the last look, in multiples of the target
-        self.share = 0.0  # 0-1; up to a half it falls on new conversations alone
+        self._grown = 0.0  # 0-1
 
     def observe(self, lag_s: float, elapsed_s: float) -> None:
         """lag_s: how late that was. elapsed_s: since the last look; a long pause counts as a short one."""
@@ -62,9 +64,14 @@ class Shedding:
         self._late = late
         passed_s = min(elapsed_s, 2 * TICK_S)
         if late < 1:
-            self.share = max(0.0, self.share - _GAIN_PER_S * (1 - late) * passed_s)
+            self._grown = max(0.0, self._grown - _GAIN_PER_S * (1 - late) * passed_s)
         elif late >= before:  # or what waits is getting less already: to refuse more would leave nothing to do
-            self.share = min(1.0, self.share + _GAIN_PER_S * (late - 1) * passed_s)
+            self._grown = min(1.0, self._grown + _GAIN_PER_S * (late - 1) * passed_s)
+
+    @property
+    def share(self) -> float:
+        """0-1; up to a half it falls on new conversations alone."""
+        return max(0.0, self._grown - _ONE_PAUSE) / (1 - _ONE_PAUSE)
 
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 from starlette.types import Receive, Send
 
+from deployments.answering.patience import Patience
 from deployments.http.json_bytes import json_bytes
 
 HEARTBEAT = b": keep-alive\n"  # no empty line: to some clients that would be an event once there are ids
@@ -70,6 +71,7 @@ class EventStream:
         self._heartbeat_s = heartbeat_s
         self._send_timeout_s = send_timeout_s
         self._sending = asyncio.Lock()  # a heartbeat and an event never interleave
+        self._patience = Patience()
         self._last_write_s = 0.0  # loop time
         self.cut_reason = ""  # why the client was given up, if it was
 
@@ -77,13 +79,14 @@ class EventStream:
     async def started(self, headers: Mapping[str, str]) -> AsyncIterator[None]:
         """Sends the status; keeps the stream alive within the block and ends it well after the block."""
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in {**HEADERS, **headers}.items()]
-        await self._limited({"type": "http.response.start", "status": 200, "headers": raw})
-        heartbeat = asyncio.create_task(self._keep_alive())
-        try:
-            yield
-        finally:
-            heartbeat.cancel()
-        await self._limited({"type": "http.response.body", "body": b"", "more_body": False})
+        async with self._patience:
+            await self._limited({"type": "http.response.start", "status": 200, "headers": raw})
+            heartbeat = asyncio.create_task(self._keep_alive())
+            try:
+                yield
+            finally:
+                heartbeat.cancel()
+            await self._limited({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def write(self, data: bytes) -> None:
         """Raises `ClientGoneError`."""
@@ -92,8 +95,7 @@ class EventStream:
     async def _limited(self, message: dict[str, Any]) -> None:
         async with self._sending:
             try:
-                async with asyncio.timeout(self._send_timeout_s):
-                    await self._send(message)
+                await self._patience.wait(self._send(message), self._send_timeout_s)
             except OSError as error:  # TimeoutError is one; the others are how servers say: connection closed
                 self.cut_reason = "slow_reader" if isinstance(error, TimeoutError) else "disconnected"
                 raise ClientGoneError(self.cut_reason) from error

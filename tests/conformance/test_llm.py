@@ -9,7 +9,7 @@ import pytest
 
 from deployments.remote import RemoteLLM
 from deployments.scripted_engine import ScriptedEngine
-from deployments.settings import ScriptSettings
+from deployments.settings import ScriptSettings, TierSettings
 from models.fakes import ScriptedLLM
 from models.protocols import LLM
 from tests.conformance.llm_suite import LLMSuite, ToolSuite
@@ -60,5 +60,6 @@ class _Response:
 class TestScriptedEngine(LLMSuite, ToolSuite):
     @pytest.fixture(params=[0, 20], ids=["by itself", "together"])
     def llm(self, request: pytest.FixtureRequest) -> LLM:
-        script = ScriptSettings(tokens=12, tokens_per_s=2000, chunk_interval_ms=request.param)
-        return RemoteLLM(_Handle(ScriptedEngine(script, is_there)), accept_timeout_s=5)
+        script = ScriptSettings(tokens=12, tokens_per_s=500)
+        tier = TierSettings(name="small", model_id="m", script=script, chunk_interval_ms=request.param)
+        return RemoteLLM(_Handle(ScriptedEngine(tier, is_there)), accept_timeout_s=5)

@@ -38,19 +38,20 @@ def test_stream_without_an_end_and_one_with_an_error_are_dropped() -> None:
 
 
 def test_peer_streams_its_script_in_the_desks_format() -> None:
-    script = Script(chunks=5, tokens_per_chunk=2, first_ms=0, interval_ms=0)
+    script = Script(tokens=5, first_ms=0, interval_ms=0)
     answer = TestClient(build_app(script)).post("/v1/chat/completions", json={})
     reading = read(answer.content)
-    assert (reading.chunks, reading.tokens, reading.error) == (5, 10, "")
+    assert (reading.chunks, reading.tokens, reading.error) == (5, 5, "")
     assert b"".join(frames(script)) == answer.content
 
 
 def test_script_of_a_tier() -> None:
-    script = {"tokens": 60, "first_token_ms": 100, "tokens_per_s": 50, "chunk_interval_ms": 100}
+    script = {"tokens": 60, "first_token_ms": 100, "tokens_per_s": 50}
     tier = TierSettings.model_validate({"name": "small", "model_id": "m", "script": script})
-    assert script_of(tier) == Script(chunks=12, tokens_per_chunk=5, first_ms=100, interval_ms=100)
+    assert script_of(tier, 300) == Script(tokens=60, first_ms=100, interval_ms=20)
+    assert script_of(tier, 40).tokens == 40
     with pytest.raises(SettingsError, match="is a model"):
-        script_of(TierSettings(name="small", model_id="m", model_source="m"))
+        script_of(TierSettings(name="small", model_id="m", model_source="m"), 64)
 
 
 def result(server: str, first_s: float, chunks: int, errors: int = 0) -> Result:
