@@ -7,23 +7,26 @@ articles with SmolLM2's, which knows little Chinese: 3.9 characters a token in E
 
 from __future__ import annotations
 
+import re
 from math import ceil
 
 _NARROW_PER_TOKEN = 3.5  # characters of alphabets
 _TOKENS_PER_WIDE = 2.0  # of a Chinese, Japanese or Korean character, or an emoji
-_FIRST_WIDE = "\u2e80"
+_WIDE = re.compile("[\u2e80-\U0010ffff]")
 
 
 def estimated_tokens(text: str) -> int:
-    wide = sum(letter >= _FIRST_WIDE for letter in text)
+    wide = 0 if text.isascii() else len(_WIDE.findall(text))
     return ceil((len(text) - wide) / _NARROW_PER_TOKEN + wide * _TOKENS_PER_WIDE)
 
 
 def beginning(text: str, max_tokens: int) -> str:
     """As much of the text as fits."""
+    if estimated_tokens(text) <= max_tokens:
+        return text
     used = 0.0
     for at, letter in enumerate(text):
-        used += _TOKENS_PER_WIDE if letter >= _FIRST_WIDE else 1 / _NARROW_PER_TOKEN
+        used += _TOKENS_PER_WIDE if _WIDE.match(letter) else 1 / _NARROW_PER_TOKEN
         if used > max_tokens:
             return text[:at]
     return text

@@ -128,6 +128,8 @@ class Queue:
 
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""
+        if self._waiting <= _FEW:
+            return 0.0
         full = self._waiting / self.limit
         return min(1.0, max(0.0, full - 1 if is_running else 2 * full - 1))
 
@@ -217,9 +219,10 @@ class Admission:
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
     def _share(self, is_running: bool) -> float:
-        if self.at_work.count < _FEW and asyncio.get_running_loop().time() > self._had_many_s + _MEMORY_S:
-            return 0.0
-        return max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
+        share = max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
+        if not share or self.at_work.count >= _FEW:
+            return share
+        return share if asyncio.get_running_loop().time() <= self._had_many_s + _MEMORY_S else 0.0
 
 
 def is_of_a_running_conversation(body: bytes) -> bool:

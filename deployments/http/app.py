@@ -95,8 +95,10 @@ def build_http_app(
         now_s=now_s,
     )
     offered = endpoints.operations()
+    # Serve looks through them for the name of each request's route: first what is asked most.
+    routes = routes_of(sorted(offered, key=lambda operation: not operation.asks))
     app = Starlette(
-        routes=[*routes_of(offered), Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
+        routes=[*routes, Mount(STATIC_PREFIX.rstrip("/"), StaticFiles(directory=WEB))],
         middleware=[
             *_for_other_pages(settings),
             Middleware(RequestId, new_id=new_id, sends_id=sends_request_id, tells=admission.tells, on_error=on_error),
