@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import os
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -26,11 +25,12 @@ from deployments.sessions import Sessions
 from deployments.settings import ApiKey, AppSettings
 from deployments.turns.event_log import EventLog
 from models.fakes import ScriptedLLM
+from tests.counts import IS_FULL
 from tests.unit.deployments.conftest import Shop
 
 pytestmark = pytest.mark.conformance
 
-CUTS = int(os.environ.get("RAYDESK_TEST_CUTS", "25"))  # 100 in full
+CUTS = 100 if IS_FULL else 25
 KEYS = {"first": "a" * 40, "second": "b" * 40}
 QUESTION = "what does standard delivery to Cologne cost"
 ANSWER = " ".join(["Standard delivery costs 4.95 euros and takes four working days to Cologne."] * 8)

@@ -20,7 +20,8 @@ import pytest
 
 from cluster.processes import ProcessId
 from deployments.app import script_of
-from tests.e2e.conftest import HTTP_TIMEOUT_S, IS_FULL, SLACK_S, Desk
+from tests.counts import IS_FULL
+from tests.e2e.conftest import HTTP_TIMEOUT_S, SLACK_S, Desk
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 

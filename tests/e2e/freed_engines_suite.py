@@ -22,12 +22,13 @@ from ray.serve.handle import DeploymentHandle
 from cluster.instance import Instance, InstanceState
 from cluster.processes import ProcessId, descendants
 from deployments.app import TIER_DEPLOYMENT, tier_app_name
+from tests.counts import IS_FULL
 from tests.e2e.conftest import SLACK_S
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("joined_ray")]
 
-LEAVERS = int(os.environ.get("RAYDESK_TEST_LEAVERS", "100"))  # 1000 in full
-KILLS = int(os.environ.get("RAYDESK_TEST_KILLS", "1"))  # 10 in full
+LEAVERS = 1000 if IS_FULL else 100
+KILLS = 10 if IS_FULL else 1
 HURRIED = 20
 FREED_S = 5.0
 QUESTION = "How often does the Zephyr 600 need a new filter, what does the filter cost, and how do I change it?"

@@ -24,7 +24,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, IS_FULL, ROOT, TIER_TIMEOUT_S, Desk, wait_until
+from tests.counts import IS_FULL
+from tests.e2e.conftest import COMMAND_TIMEOUT_S, HTTP_TIMEOUT_S, ROOT, TIER_TIMEOUT_S, Desk, wait_until
 from tests.e2e.production import AUTHORIZED, CALLERS, KEY, QUESTIONS, Callers, Production
 
 pytestmark = [pytest.mark.e2e, pytest.mark.nodes]

@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from tests.counts import IS_FULL
 from tests.e2e.conftest import HTTP_TIMEOUT_S, ROOT, Desk
 
 pytestmark = pytest.mark.e2e
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.e2e
 QUESTION = "How much does express delivery cost?"
 ASK: list[Any] = [{"role": "user", "content": QUESTION}]
 FACT = "12.90"
-EXAMPLES = os.environ.get("RAYDESK_TEST_EXAMPLES", "3")  # of each operation; more find more, and take longer
+EXAMPLES = "30" if IS_FULL else "3"  # of each operation; more find more, and take longer
 SCHEMATHESIS_TIMEOUT_S = 800
 CHECKS = (
     "not_a_server_error",
