@@ -78,6 +78,20 @@ class Client:
         assert response.status_code == 200, response.text
         return response.json()["choices"][0]["message"], time.monotonic() - begun
 
+    async def until_up(self, within_s: float) -> None:
+        """Returns once the ingresses know that the tier is up: a few looks in a row, since each may be another's."""
+        async with asyncio.timeout(within_s):
+            while not all([await self._is_up() for _ in range(6)]):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.5)
+
+    async def _is_up(self) -> bool:
+        try:
+            response = await self._http.get("/readyz")
+        except httpx2.TransportError:  # nobody is there at all
+            return False
+        tiers = response.json().get("tiers", []) if response.status_code == 200 else []
+        return bool(tiers) and all(tier["state"] == "ready" for tier in tiers)
+
     async def leave_after(self, pause_s: float, **how: object) -> None:
         try:
             async with asyncio.timeout(pause_s):
@@ -163,6 +177,7 @@ async def test_an_ingress_that_stands_still_keeps_its_generations(engines: Engin
 
 async def test_an_ingress_that_is_killed_frees_the_engines(engines: Engines, client: Client) -> None:
     for _ in range(KILLS):
+        await client.until_up(120)
         asked = [asyncio.create_task(client.ask()) for _ in range(6)]
         await engines.wait_for(6, 120)
         for process in ingresses():
