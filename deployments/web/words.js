@@ -53,6 +53,8 @@ export const WORDS = {
     ungrounded: "Not every sentence here is backed by a source. Please check before you rely on it.",
     tierStarting: (tier) => `The ${tier} model was still starting, so the answer was made without it.`,
     tierAway: (tier) => `The ${tier} model was away, so the answer was made without it.`,
+    tierUnsupported: (tier) => `The ${tier} model wrote something that no source supports; that was left out.`,
+    tierResumed: (tier) => `The ${tier} model was interrupted on the way; another one went on.`,
     cacheAway: "The answer cache was away; that only costs time.",
     resumeAway: "Had the connection broken, this answer could not have been continued.",
     intentsAway: "Intent recognition was away, so preset answers were skipped.",
@@ -130,6 +132,8 @@ export const WORDS = {
     ungrounded: "并非每句话都有出处，使用前请核对。",
     tierStarting: (tier) => `${tierName(tier)}仍在启动，本次回答没有使用它。`,
     tierAway: (tier) => `${tierName(tier)}暂不可用，本次回答没有使用它。`,
+    tierUnsupported: (tier) => `${tierName(tier)}写了没有出处支持的内容，已略去。`,
+    tierResumed: (tier) => `${tierName(tier)}中途中断，已由另一个接续。`,
     cacheAway: "答案缓存暂不可用，只会慢一些。",
     resumeAway: "若连接中断，本次回答将无法继续。",
     intentsAway: "意图识别暂不可用，已跳过预设回答。",
@@ -171,5 +175,11 @@ export function degradedNote(words, what) {
   if (part === "resume") return words.resumeAway;
   if (part === "intent_classifier") return words.intentsAway;
   if (!["small", "large", "cloud"].includes(part)) return words.partAway;
-  return state === "starting" ? words.tierStarting(part) : words.tierAway(part);
+  const notes = {
+    starting: words.tierStarting,
+    unsupported: words.tierUnsupported,
+    retried: words.tierResumed,
+    continued: words.tierResumed,
+  };
+  return (notes[state] ?? words.tierAway)(part);
 }
