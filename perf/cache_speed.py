@@ -5,11 +5,10 @@ Ray (same HAProxy, same replica settings, the same bytes: what is left for a des
 and LiteLLM's proxy with its in-memory exact cache, 1 and 2 workers. All speak `POST /v1/chat/completions`. Semantic
 hits are questions whose wording was never sent before: each stored question in courtesies that its own key does not
 have. "replica CPU" is what an answer takes of the ingress, or of the no-op's replica, by the kernel's count: the
-number to look at where the machine has other work. The no-op has as many replicas as the desk has ingresses: two of
-each beside LiteLLM's two workers is a desk that was started with RAYDESK_HTTP__REPLICAS__MIN_REPLICAS=2, and so is
-this. Ratios are made within a round; their medians and spreads are
-printed; the last line is one JSON document. LiteLLM is installed by the first run, into .raydesk/perf/litellm. All
-traffic stays on loopback.
+number to look at where the machine has other work. The no-op has as many replicas as the desk has ingresses; for two
+of each beside LiteLLM's two workers start the desk, and this, with RAYDESK_HTTP__REPLICAS__MIN_REPLICAS=2. Ratios are
+made within a round; their medians and spreads are printed; the last line is one JSON document. LiteLLM is installed by
+the first run, into .raydesk/perf/litellm. All traffic stays on loopback.
 """
 
 from __future__ import annotations

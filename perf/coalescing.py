@@ -3,8 +3,7 @@
 The pipeline's own work on a written answer, from the model to its frames (links, grounding, wire), with a scripted
 model in this process and no network: CPU time of `--streams` answers at once, each `--tokens` long at `--tokens-per-s`,
 at several intervals; 0, where every token walks by itself, is the peer. What a piece costs on its way from the engine's
-process comes on top (`perf.stream`). Prints a table; the last line is one JSON
-document.
+process comes on top (`perf.stream`). Prints a table; the last line is one JSON document.
 """
 
 from __future__ import annotations

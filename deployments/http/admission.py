@@ -128,8 +128,6 @@ class Queue:
 
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""
-        if self._waiting <= _FEW:
-            return 0.0
         full = self._waiting / self.limit
         return min(1.0, max(0.0, full - 1 if is_running else 2 * full - 1))
 
