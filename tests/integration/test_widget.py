@@ -114,6 +114,22 @@ def test_an_answer_has_its_sources_links_and_next_questions(open_shop: OpenShop,
     expect(page.get_by_role("button", name="And to Oslo?")).to_have_count(1)  # of the last answer alone
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("small:starting", "was still starting"),
+        ("small:unsupported", "that no source supports"),
+        ("small:continued", "another one went on"),
+        ("small:deadline_exceeded", "was away"),
+    ],
+)
+def test_with_details_it_is_told_what_an_answer_had_to_do_without(
+    what: str, told: str, open_shop: OpenShop, desk: ScriptedDesk
+) -> None:
+    desk.pipeline.script = lambda request: [beginning(request), Delta("Yes."), source(1), ending(degraded=(what,))]
+    expect(complete(ask(open_shop("details")))).to_contain_text(told)
+
+
 def test_thumbs_reach_the_service(open_shop: OpenShop, desk: ScriptedDesk) -> None:
     answer = complete(ask(open_shop()))
     answer.get_by_role("button", name="No, this did not help").click()
