@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -89,7 +89,7 @@ class Bert:
         for layer in layers:
             attended = _linear(self._attention(hidden, bias, layer), layer, "attention.output.dense")
             hidden = self._norm(hidden + attended, layer, "attention.output.LayerNorm")
-            wide = functional.gelu(_linear(hidden, layer, "intermediate.dense"))
+            wide = _linear(hidden, layer, "intermediate.dense", "gelu")
             hidden = self._norm(hidden + _linear(wide, layer, "output.dense"), layer, "output.LayerNorm")
         return hidden
 
@@ -149,25 +149,31 @@ def _placed(lengths: Sequence[int], width: int) -> tuple[list[int], int]:
 
 
 def _packed(weight: Tensor) -> Tensor:
-    """A matrix in bf16 as oneDNN wants it, which otherwise arranges all of it anew for every product."""
-    is_fit = weight.dim() == 2 and weight.dtype is torch.bfloat16 and weight.device.type == "cpu"
-    return torch.ops.mkldnn._reorder_linear_weight(weight) if is_fit and _computes_bf16() else weight
+    """A matrix as oneDNN wants it, which otherwise arranges all of it anew for every product."""
+    is_matrix = weight.dim() == 2 and weight.device.type == "cpu"
+    return torch.ops.mkldnn._reorder_linear_weight(weight) if is_matrix and _computes(weight.dtype) else weight
 
 
-def _computes_bf16() -> bool:
-    """Whether this CPU does: otherwise torch emulates it, at a tenth of the speed."""
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+def _computes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN does on this CPU: bf16 that it does not have, torch emulates at a tenth of the speed."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    return dtype is torch.float32 or (dtype is torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
 
 
 def _plain(weight: Tensor) -> Tensor:
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
-def _linear(hidden: Tensor, weights: Mapping[str, Tensor], name: str) -> Tensor:
+def _linear(
+    hidden: Tensor, weights: Mapping[str, Tensor], name: str, then: Literal["none", "gelu"] = "none"
+) -> Tensor:
+    """then: what is made of each result."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
-    if weight.is_mkldnn:  # what torch's own compiler calls
-        return torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, "none", [], "")
-    return functional.linear(hidden, weight, bias)
+    if weight.is_mkldnn:  # what torch's own compiler calls; "none": not GELU's approximation
+        return torch.ops.mkldnn._linear_pointwise(hidden, weight, bias, then, [], "none")
+    product = functional.linear(hidden, weight, bias)
+    return functional.gelu(product) if then == "gelu" else product
 
 
 def _below(prefix: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
