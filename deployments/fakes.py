@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from deployments.answering.cache_policy import CURATED_PATHS, closeness, same_qu
 from deployments.answering.errors import DeadlineExceededError, UnknownCollectionError
 from deployments.answering.evidence import still_stands
 from deployments.answering.near_exact import BITS, MOST_DISTANCE, distance, simhash
-from deployments.answering.protocols import Claim, Held, Page, Rating
+from deployments.answering.protocols import Claim, Held, InLine, Page, Rating
 from deployments.answering.query import normalize
 from deployments.answering.session import Session, SessionKey
 from deployments.answering.types import (
@@ -214,21 +215,51 @@ class InMemorySessions:
 
     def __init__(self) -> None:
         self._sessions: dict[SessionKey, Session] = {}
-        self._locks: dict[SessionKey, asyncio.Lock] = {}  # fair: the first to wait is the first to go on
+        self._lines: dict[SessionKey, dict[str, asyncio.Event]] = {}  # ticket → it is the first now, and holds
+        self._tickets = itertools.count()
 
-    async def begin(self, key: SessionKey, wait_s: float) -> Held:
-        lock = self._locks.setdefault(key, asyncio.Lock())
+    async def enter(self, key: SessionKey) -> Held | InLine:
+        line, ticket = self._lines.setdefault(key, {}), str(next(self._tickets))
+        line[ticket] = asyncio.Event()
+        return self._held(InLine(key, ticket)) if len(line) == 1 else InLine(key, ticket)
+
+    async def wait(self, place: InLine, wait_s: float) -> Held:
         try:
             async with asyncio.timeout(wait_s):
-                await lock.acquire()
+                await self._lines[place.key][place.ticket].wait()
         except TimeoutError as error:
+            await self.give_up(place)
             raise DeadlineExceededError(f"the turn before lasts longer than {wait_s:g} s") from error
-        return Held(key, "ticket", self._sessions.get(key, Session()))
+        except asyncio.CancelledError:
+            await self.give_up(place)
+            raise
+        return self._held(place)
+
+    async def give_up(self, place: InLine) -> None:
+        self._leave(place.key, place.ticket)
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        place = await self.enter(key)
+        return place if isinstance(place, Held) else await self.wait(place, wait_s)
 
     async def end(self, held: Held, session: Session | None) -> None:
         if session is not None:
             self._sessions[held.key] = session
-        self._locks[held.key].release()
+        self._leave(held.key, held.ticket)
+
+    def end_soon(self, held: Held, session: Session) -> None:
+        self._sessions[held.key] = session
+        self._leave(held.key, held.ticket)
+
+    def _held(self, place: InLine) -> Held:
+        return Held(place.key, place.ticket, self._sessions.get(place.key, Session()))
+
+    def _leave(self, key: SessionKey, ticket: str) -> None:
+        line = self._lines[key]
+        del line[ticket]
+        for first in line.values():
+            first.set()
+            break
 
     async def load(self, key: SessionKey) -> Session | None:
         return self._sessions.get(key)

@@ -12,13 +12,14 @@ import asyncio
 import contextvars
 import hashlib
 import json
+from contextlib import suppress
 from typing import Any
 
 import redis.asyncio as redis
 import structlog
 
 from deployments.answering.errors import DeadlineExceededError, RoomUnavailableError
-from deployments.answering.protocols import Held
+from deployments.answering.protocols import Held, InLine
 from deployments.answering.session import FlowState, Session, SessionKey
 from deployments.http.json_bytes import json_bytes
 from deployments.new_values import NewValues
@@ -31,6 +32,7 @@ from models.protocols import ChatMessage
 log = structlog.get_logger(__name__)
 
 KEY = "raydesk:session:"
+_TAKEN_OVER = "another turn has taken over the conversation"
 SOON_S = 0.02  # between two writes of what is stored soon: one costs as much as a quarter of an answer
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.01, 0.03  # between looks at the line
 
@@ -75,7 +77,8 @@ class Sessions:
         self._new_ticket = RandomIds(16)
         self._redis = connected(url)
         self._scripts = SharedTrips(self._redis, settings.timeout_s)
-        self._signs: dict[str, asyncio.Task[None]] = {}  # ticket → gives signs of life
+        # ticket → who gives signs of life, or will: most turns are over before the first one is due
+        self._signs: dict[str, asyncio.TimerHandle | asyncio.Task[None]] = {}
         self._values = NewValues(self._redis)
         self._soon: dict[SessionKey, Session] = {}  # on their way
         self._writing: dict[SessionKey, Session] = {}
@@ -87,35 +90,51 @@ class Sessions:
         await self._answered(self._redis.ping())
 
     async def stop(self) -> None:
-        for task in self._signs.values():
-            task.cancel()
-        await asyncio.gather(*self._signs.values(), *([self._writer] if self._writer else []), return_exceptions=True)
+        for signs in self._signs.values():
+            signs.cancel()
+        tasks = [signs for signs in (*self._signs.values(), self._writer) if isinstance(signs, asyncio.Task)]
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._scripts.stop()
         await self._redis.aclose()
 
-    async def begin(self, key: SessionKey, wait_s: float) -> Held:
-        ticket = self._new_ticket()
+    async def enter(self, key: SessionKey) -> Held | InLine:
+        place = InLine(key, self._new_ticket())
         await self._write_first(key)
         try:
-            async with asyncio.timeout(wait_s):
-                stored = await self._first(key, ticket)
-        except TimeoutError as error:
-            await self._give_up(key, ticket)
-            raise DeadlineExceededError(f"the turn before lasts longer than {wait_s:g} s") from error
+            is_first, stored = await self._sign(place, may_enter=True)
         except asyncio.CancelledError:  # the customer has left
-            await self._give_up(key, ticket)
+            await self.give_up(place)
             raise
-        self._signs[ticket] = asyncio.create_task(self._give_signs(key, ticket))
-        return Held(key, ticket, Session() if stored is None else _decode(stored))
+        return self._hold(place, stored) if is_first else place
+
+    async def wait(self, place: InLine, wait_s: float) -> Held:
+        try:
+            async with asyncio.timeout(wait_s):
+                stored = await self._first(place)
+        except TimeoutError as error:
+            await self.give_up(place)
+            raise DeadlineExceededError(f"the turn before lasts longer than {wait_s:g} s") from error
+        except asyncio.CancelledError:
+            await self.give_up(place)
+            raise
+        return self._hold(place, stored)
+
+    async def give_up(self, place: InLine) -> None:
+        try:
+            await self._answered(self._scripts.run(_LEAVE, _keys(place.key), [place.ticket, b"", 1]))
+        except RoomUnavailableError:
+            return  # its place is lost without a sign of life
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        place = await self.enter(key)
+        return place if isinstance(place, Held) else await self.wait(place, wait_s)
 
     async def end(self, held: Held, session: Session | None) -> None:
-        signs = self._signs.pop(held.ticket, None)
-        if signs is not None:
-            signs.cancel()
-        entry = b"" if session is None else self._encode(session)
-        arguments: list[Argument] = [held.ticket, entry, self._settings.ttl_s]
-        if not await self._answered(self._scripts.run(_LEAVE, _keys(held.key), arguments)) and session is not None:
-            raise RoomUnavailableError("another turn has taken over the conversation")
+        if not await self._answered(self._leave(held, session)) and session is not None:
+            raise RoomUnavailableError(_TAKEN_OVER)
+
+    def end_soon(self, held: Held, session: Session) -> None:
+        self._leave(held, session).add_done_callback(_log_loss)
 
     async def load(self, key: SessionKey) -> Session | None:
         await self._write_first(key)
@@ -156,33 +175,42 @@ class Sessions:
         while key in self._soon or key in self._writing:
             await self._written.wait()
 
-    async def _first(self, key: SessionKey, ticket: str) -> bytes | None:
+    async def _first(self, place: InLine) -> bytes | None:
         pause_s = FIRST_PAUSE_S
         while True:
-            is_first, stored = await self._sign(key, ticket, may_enter=True)
+            is_first, stored = await self._sign(place, may_enter=True)
             if is_first:
                 return stored
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    async def _sign(self, key: SessionKey, ticket: str, *, may_enter: bool) -> tuple[bool, bytes | None]:
-        arguments: list[Argument] = [ticket, int(self._settings.lease_s * 1000), int(may_enter)]
-        is_first, stored = await self._answered(self._scripts.run(_LINE_UP, _keys(key), arguments))
+    async def _sign(self, place: InLine, *, may_enter: bool) -> tuple[bool, bytes | None]:
+        arguments: list[Argument] = [place.ticket, int(self._settings.lease_s * 1000), int(may_enter)]
+        is_first, stored = await self._answered(self._scripts.run(_LINE_UP, _keys(place.key), arguments))
         return bool(is_first), stored
 
-    async def _give_signs(self, key: SessionKey, ticket: str) -> None:
-        while True:
-            await asyncio.sleep(self._settings.lease_s / 4)
-            try:
-                await self._sign(key, ticket, may_enter=False)
-            except RoomUnavailableError:
-                continue  # it may be back before the lease is over; `end` finds out whether it was
+    def _hold(self, place: InLine, stored: bytes | None) -> Held:
+        loop = asyncio.get_running_loop()
+        first_s = self._settings.lease_s / 4
+        self._signs[place.ticket] = loop.call_later(first_s, self._begin_signs, place, context=contextvars.Context())
+        return Held(place.key, place.ticket, Session() if stored is None else _decode(stored))
 
-    async def _give_up(self, key: SessionKey, ticket: str) -> None:
-        try:
-            await self._answered(self._scripts.run(_LEAVE, _keys(key), [ticket, b"", 1]))
-        except RoomUnavailableError:
-            return  # its place is lost without a sign of life
+    def _begin_signs(self, place: InLine) -> None:
+        self._signs[place.ticket] = asyncio.get_running_loop().create_task(self._give_signs(place))
+
+    async def _give_signs(self, place: InLine) -> None:
+        while True:
+            with suppress(RoomUnavailableError):  # it may be back before the lease is over; `end` finds out
+                await self._sign(place, may_enter=False)
+            await asyncio.sleep(self._settings.lease_s / 4)
+
+    def _leave(self, held: Held, session: Session | None) -> asyncio.Future[Any]:
+        """Whether the turn held it until now. session: None keeps what is stored."""
+        signs = self._signs.pop(held.ticket, None)
+        if signs is not None:
+            signs.cancel()
+        entry = b"" if session is None else self._encode(session)
+        return self._scripts.run(_LEAVE, _keys(held.key), [held.ticket, entry, self._settings.ttl_s])
 
     async def _answered(self, call: Any) -> Any:
         try:
@@ -202,6 +230,13 @@ class Sessions:
             turns -= 1
         log.warning("session_too_large", bytes=len(entry), max_bytes=limits.max_bytes)
         return _encode(Session(language=session.language))
+
+
+def _log_loss(left: asyncio.Future[Any]) -> None:
+    """left: as of `Sessions._leave`, done."""
+    error = left.exception()
+    if error is not None or not left.result():
+        log.warning("session_not_stored", error=_TAKEN_OVER if error is None else repr(error)[:300])
 
 
 def _keys(key: SessionKey) -> list[str]:

@@ -32,14 +32,17 @@ class SharedTrips:
         self._asked: list[_Asked] = []
         self._traveller: asyncio.Task[None] | None = None
 
-    async def run(self, source: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """What the script returns. Raises `redis.RedisError` and `OSError`, of which a `TimeoutError` is one."""
+    def run(self, source: str, keys: Sequence[str], arguments: Sequence[Argument]) -> asyncio.Future[Any]:
+        """Of what the script returns. Raises `redis.RedisError` and `OSError`, of which a `TimeoutError` is one.
+
+        It is run, whether anybody waits for that or not.
+        """
         loop = asyncio.get_running_loop()
         asked = _Asked(source, keys, arguments, loop.create_future())
         self._asked.append(asked)
         if self._traveller is None or self._traveller.done():
             self._traveller = loop.create_task(self._travel(), context=contextvars.Context())
-        return await asked.answer
+        return asked.answer
 
     async def stop(self) -> None:
         """After the trips that were asked for."""

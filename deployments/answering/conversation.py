@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from deployments.answering.protocols import Held, Sessions
+from deployments.answering.protocols import Held, InLine, Sessions
 from deployments.answering.session import Session, SessionKey
-from deployments.answering.types import ChatRequest, Language
+from deployments.answering.types import ChatRequest
 from models.protocols import ChatMessage
 
 
@@ -18,7 +18,8 @@ class Conversation:
     def __init__(self, sessions: Sessions | None, request: ChatRequest) -> None:
         self._sessions = sessions
         self._request = request
-        self._held: Held | None = None
+        self._place: Held | InLine | None = None
+        self._has_entered = False
         self._is_joined = False
         self.session = Session()
 
@@ -34,25 +35,44 @@ class Conversation:
         """Whether nobody can remember anything of it."""
         return self._sessions is None or (self._request.is_new_conversation and len(self._request.messages) == 1)
 
-    async def join(self, wait_s: float) -> None:
-        """Raises `DependencyError`s."""
-        if self._sessions is None:
+    @property
+    def is_in_line(self) -> bool:
+        """Whether another turn of it comes first."""
+        return isinstance(self._place, InLine)
+
+    async def enter(self) -> None:
+        """Once: joins it, or stands in line where another turn of it comes first. Raises `DependencyError`s."""
+        if self._sessions is None or self._has_entered:
             return
+        self._has_entered = True
         request = self._request
         if not request.is_new_conversation:
-            self._held = await self._sessions.begin(self._key(request.conversation_id), wait_s)
-            self.session = self._held.session
-        elif len(request.messages) > 1:
-            told = await self._sessions.load(self._key(_told(request.messages[:-1])))
-            self.session = told or self.session
-        self._is_joined = True
+            self._place = await self._sessions.enter(self._key(request.conversation_id))
+            self._join()
+        else:
+            if len(request.messages) > 1:
+                told = await self._sessions.load(self._key(_told(request.messages[:-1])))
+                self.session = told or self.session
+            self._is_joined = True
+
+    async def wait(self, wait_s: float) -> None:
+        """Until the turns that come first are over. Raises `DependencyError`s."""
+        place, self._place = self._place, None
+        if self._sessions is not None and isinstance(place, InLine):
+            self._place = await self._sessions.wait(place, wait_s)
+            self._join()
+
+    def _join(self) -> None:
+        if isinstance(self._place, Held):
+            self.session = self._place.session
+            self._is_joined = True
 
     async def keep(self, session: Session, answer: str) -> None:
         """Stores what the next turn has to know, and lets it begin. Raises `DependencyError`s."""
         if self._sessions is None or not self._is_joined:
             return
-        held, self._held = self._held, None
-        if held is not None:
+        held, self._place = self._place, None
+        if isinstance(held, Held):
             await self._sessions.end(held, session)
             return
         key = self._key(self._request.conversation_id)
@@ -63,17 +83,25 @@ class Conversation:
             said = (*self._request.messages, ChatMessage("assistant", answer))
             await self._sessions.store(self._key(_told(said)), session)
 
-    def keep_first(self, answer: str, language: Language) -> None:
-        """Of a fresh conversation that was answered at once."""
-        if self._sessions is not None:
-            session = Session().after(self._request.text.strip(), answer, language)
+    def keep_soon(self, session: Session) -> None:
+        """The same of a turn that was answered at once, off the customer's clock. What cannot be stored is logged."""
+        held, self._place = self._place, None
+        if self._sessions is None:
+            return
+        if isinstance(held, Held):
+            self._sessions.end_soon(held, session)
+        elif self.is_fresh:
             self._sessions.store_soon(self._key(self._request.conversation_id), session)
 
     async def leave(self) -> None:
         """Lets the next turn begin, where this one came to no end. Raises `DependencyError`s."""
-        held, self._held = self._held, None
-        if held is not None and self._sessions is not None:
-            await self._sessions.end(held, None)
+        place, self._place = self._place, None
+        if self._sessions is None or place is None:
+            return
+        if isinstance(place, Held):
+            await self._sessions.end(place, None)
+        else:
+            await self._sessions.give_up(place)
 
     def _key(self, conversation_id: str) -> SessionKey:
         return SessionKey.of(self._request.principal, conversation_id)

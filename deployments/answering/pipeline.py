@@ -51,6 +51,7 @@ from deployments.answering.resilience import Budget, RetryBudget
 from deployments.answering.rewriting import TierRewriter, rewritten
 from deployments.answering.routing import BUILT_IN, Router, RoutingModel, TierLoads
 from deployments.answering.rules import Reply, Rules
+from deployments.answering.session import Session
 from deployments.answering.spans import TurnSpans
 from deployments.answering.stored_answers import StoredAnswers
 from deployments.answering.tokens import estimated_tokens
@@ -199,24 +200,41 @@ class Turn:
         parts = (self._state, pipeline.models, self._stored, pipeline.rules)
         self._writer = Writer(*parts) if request.tool_use is None else ToolWriter(*parts, request.tool_use)
         self._conversation = Conversation(pipeline.sessions, request)
+        self._has_looked = False  # for an answer that is stored for these words
         self._maker: Turn | None = None  # of an answer that is shared
         record.knowledge_version = version
         if request.tool_use is not None:
             self.keep_private("tools")
 
     async def at_once(self) -> list[AnswerEvent] | None:
-        """The whole answer to a question whose answer is stored."""
+        """The whole answer to a question whose answer is stored, where no other turn has to be waited for."""
         self._state.name_in_log()
-        if not self._conversation.is_fresh:  # what was said and asked before comes first
-            return None
-        hit = await self._stored.look_exact()
+        try:
+            if not self._conversation.is_fresh and not await self._goes_on_plainly():
+                return None
+            self._has_looked = True
+            hit = await self._stored.look_exact()
+        except BaseException:  # the customer has left
+            self._p.in_background(self._leave_conversation())
+            raise
         if hit is None:
             return None
         if hit.tier == "near_exact" and self._is_sampled():
             self._p.in_background(self._twin()._check_in_hindsight(hit))
         answer = self._give_cached("exact_cache", hit)
-        self._conversation.keep_first(self._state.record.answer, self._state.query.language)
+        self._conversation.keep_soon(self._next_session())
         return answer
+
+    async def _goes_on_plainly(self) -> bool:
+        """Of a conversation that has begun: whether what was said and asked in it is known, and changes nothing."""
+        request = self._state.request
+        if request.is_new_conversation or request.tool_use is not None:  # its caller tells what was said
+            return False
+        await self._enter_conversation()
+        if self._conversation.is_in_line:
+            return False
+        self._hear()
+        return self._conversation.session.flow is None and self._state.query.is_sure
 
     @property
     def waits(self) -> bool:
@@ -245,9 +263,9 @@ class Turn:
                 async for event in answer:
                     yield event
             return
-        await self._join_conversation()
-        self._state.waits = True
         try:
+            await self._join_conversation()
+            self._state.waits = True
             async with aclosing(self._walk_in_time()) as walk:
                 async for event in walk:
                     if isinstance(event, Done):
@@ -298,7 +316,7 @@ class Turn:
         move = await self._resume_flow()
         understanding: Understanding | None = None
         if move is None:
-            if not self._conversation.is_fresh and (hit := await self._stored.look_exact()) is not None:
+            if not self._has_looked and (hit := await self._stored.look_exact()) is not None:
                 for event in self._give_cached("exact_cache", hit):
                     yield event
                 return
@@ -420,17 +438,31 @@ class Turn:
 
     # --- the conversation ---
 
-    async def _join_conversation(self) -> None:
-        p, limits = self._p, self._p.settings.sessions
+    async def _enter_conversation(self) -> None:
         try:
-            await self._state.timed("session", self._conversation.join(limits.wait_s), limits.wait_s + limits.timeout_s)
+            await self._state.timed("session", self._conversation.enter(), self._p.settings.sessions.timeout_s)
         except DependencyError as error:
-            busy = isinstance(error, DeadlineExceededError)
-            self._state.degrade("sessions:busy" if busy else "sessions:down", error)
+            self._state.degrade("sessions:down", error)
+
+    async def _join_conversation(self) -> None:
+        limits = self._p.settings.sessions
+        await self._enter_conversation()
+        if self._conversation.is_in_line:
+            try:
+                waited = self._conversation.wait(limits.wait_s)
+                await self._state.timed("session", waited, limits.wait_s + limits.timeout_s)
+            except DependencyError as error:
+                busy = isinstance(error, DeadlineExceededError)
+                self._state.degrade("sessions:busy" if busy else "sessions:down", error)
+        self._hear()
+        await self._rewrite()
+
+    def _hear(self) -> None:
+        """What was said and asked before, as far as it is known."""
+        p = self._p
         self._state.request = self._conversation.request
         self._read(self._state.request.messages)
         self._flow = CustomerFlow(p.rules, p.tools, self._state.request, self._conversation.session, self._state.now())
-        await self._rewrite()
 
     async def _rewrite(self) -> None:
         """A model's version of a follow-up, where one is asked for, is up, and is in time."""
@@ -451,16 +483,19 @@ class Turn:
         if (question := self._flow.question_again(language)) is not None:
             yield self._state.delta(f"{BACK_TO[language]}{question.text}")
             done = replace(done, buttons=(*done.buttons, *question.buttons))
-        answer = self._state.record.answer
-        session = self._conversation.session.after(self._state.request.text.strip(), answer, language)
-        session = replace(session, flow=self._flow.state, kept=self._flow.kept)
+        session = replace(self._next_session(), flow=self._flow.state, kept=self._flow.kept)
         try:
-            kept = self._conversation.keep(session, answer)
+            kept = self._conversation.keep(session, self._state.record.answer)
             await self._state.timed("session_end", kept, self._p.settings.sessions.timeout_s)
         except DependencyError as error:
             self._state.degrade("sessions:down", error)
         self._state.record.duration_ms = self._state.elapsed_ms()
         yield replace(done, duration_ms=self._state.record.duration_ms, degraded=tuple(self._state.record.degraded))
+
+    def _next_session(self) -> Session:
+        """What the next turn has to know of this one and those before."""
+        state = self._state
+        return self._conversation.session.after(state.request.text.strip(), state.record.answer, state.query.language)
 
     async def _leave_conversation(self) -> None:
         try:

@@ -127,14 +127,31 @@ class Held:
     session: Session
 
 
+@dataclass(frozen=True, slots=True)
+class InLine:
+    """A turn's place in the line of those that want to hold a conversation, while another one does."""
+
+    key: SessionKey
+    ticket: str
+
+
 class Sessions(Protocol):
     """Errors of the store behind it are raised; the pipeline goes on with what the request says."""
 
-    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+    async def enter(self, key: SessionKey) -> Held | InLine:
+        """Holds the conversation where no other turn does, or wants to; else stands in line, to `wait` soon."""
+
+    async def wait(self, place: InLine, wait_s: float) -> Held:
         """Holds the conversation, once the turns that came before are over: in the order in which they came.
 
-        Raises `DeadlineExceededError` when that takes longer than `wait_s`.
+        Raises `DeadlineExceededError` when that takes longer than `wait_s`. The place in line is gone after any error.
         """
+
+    async def give_up(self, place: InLine) -> None:
+        """Leaves the line."""
+
+    async def begin(self, key: SessionKey, wait_s: float) -> Held:
+        """`enter`, and `wait` if need be."""
 
     async def end(self, held: Held, session: Session | None) -> None:
         """Stores (None: nothing), and lets the next turn go on.
@@ -142,6 +159,9 @@ class Sessions(Protocol):
         Raises `RoomUnavailableError`, and has stored nothing, where the hold was lost meanwhile: another turn may have
         gone on.
         """
+
+    def end_soon(self, held: Held, session: Session) -> None:
+        """The same, within moments, off the customer's clock; the next turn waits for it. What goes wrong is logged."""
 
     async def load(self, key: SessionKey) -> Session | None:
         """Without holding it."""

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from deployments.answering.errors import DeadlineExceededError
-from deployments.answering.protocols import Sessions
+from deployments.answering.protocols import Held, InLine, Sessions
 from deployments.answering.session import FlowState, Session, SessionKey
 from models.protocols import ChatMessage
 
@@ -122,6 +122,37 @@ class SessionSuite:
         await asyncio.gather(waiting, return_exceptions=True)
         await sessions.end(held, None)
         await sessions.end(await sessions.begin(key, WAIT_S), None)
+
+    async def test_who_comes_while_another_turn_runs_keeps_the_place_in_line(
+        self, sessions: Sessions, key: SessionKey
+    ) -> None:
+        held = await sessions.enter(key)
+        second = await sessions.enter(key)
+        third = await sessions.enter(key)
+        assert isinstance(held, Held)
+        assert isinstance(second, InLine)
+        assert isinstance(third, InLine)
+        last = asyncio.create_task(sessions.wait(third, WAIT_S))
+        await sessions.end(held, SESSION)
+        held = await sessions.wait(second, WAIT_S)
+        assert held.session == SESSION
+        assert not last.done()
+        await sessions.end(held, None)
+        await sessions.end(await last, None)
+
+    async def test_who_gives_the_place_up_stops_nobody(self, sessions: Sessions, key: SessionKey) -> None:
+        held, place = await sessions.enter(key), await sessions.enter(key)
+        assert isinstance(held, Held)
+        assert isinstance(place, InLine)
+        await sessions.give_up(place)
+        await sessions.end(held, None)
+        assert isinstance(await sessions.enter(key), Held)
+
+    async def test_what_is_ended_soon_is_there_for_the_next_turn(self, sessions: Sessions, key: SessionKey) -> None:
+        held = await sessions.enter(key)
+        assert isinstance(held, Held)
+        sessions.end_soon(held, SESSION)
+        assert (await sessions.begin(key, WAIT_S)).session == SESSION
 
     async def test_conversations_do_not_wait_for_each_other(self, sessions: Sessions, key: SessionKey) -> None:
         held = await sessions.begin(key, WAIT_S)

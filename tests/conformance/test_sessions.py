@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.answering.errors import DeadlineExceededError, RoomUnavailableError
+from deployments.answering.protocols import InLine
 from deployments.answering.protocols import Sessions as Room
 from deployments.answering.session import FlowState, Session, SessionKey
 from deployments.fakes import InMemorySessions
@@ -96,7 +97,7 @@ async def test_who_was_taken_for_dead_does_not_enter_again(
     held = await first.begin(key, WAIT_S)
     first._signs[held.ticket].cancel()
     await second.end(await second.begin(key, WAIT_S), SESSION)
-    await first._sign(key, held.ticket, may_enter=False)  # it wakes up
+    await first._sign(InLine(key, held.ticket), may_enter=False)  # it wakes up
     with pytest.raises(RoomUnavailableError, match="taken over"):
         await first.end(held, Session())
     assert await second.load(key) == SESSION

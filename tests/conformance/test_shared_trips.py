@@ -42,7 +42,7 @@ async def test_each_of_many_at_once_hears_its_own_answer(trips: SharedTrips, nam
 
 
 async def test_what_is_asked_first_is_done_first_though_its_caller_has_left(trips: SharedTrips, name: str) -> None:
-    leaving = asyncio.create_task(trips.run(_APPEND, [name], ["left"]))
+    leaving = trips.run(_APPEND, [name], ["left"])
     await asyncio.sleep(0)
     leaving.cancel()
     await trips.run(_APPEND, [name], ["stayed"])

@@ -49,7 +49,7 @@ EVERY_ROOM = {
     "classifier": HangingClassifier(),
     "retriever": lambda: retriever("version", "search", "still_stands"),
     "cache": lambda: cache("lookup_exact", "lookup_semantic", "lease", "put"),
-    "sessions": lambda: hanging(InMemorySessions(), "begin", "load", "store", "end"),
+    "sessions": lambda: hanging(InMemorySessions(), "enter", "load", "store", "end"),
 }
 
 
@@ -66,7 +66,7 @@ async def test_when_everything_hangs_the_customer_is_told_in_time(tmp_path: Path
     assert path(events) == "handoff"
     assert text(events) == UNREACHABLE["en"]
     assert events[-1].buttons
-    assert {"cache:down", "sessions:busy", "intent_classifier:down"} <= set(record.degraded)
+    assert {"cache:down", "sessions:down", "intent_classifier:down"} <= set(record.degraded)
     assert took_s < TURN_S + 0.5
 
 

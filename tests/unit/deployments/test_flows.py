@@ -357,10 +357,10 @@ class AwaySessions(InMemorySessions):
         super().__init__()
         self.gone = gone
 
-    async def begin(self, key: SessionKey, wait_s: float) -> Any:
+    async def enter(self, key: SessionKey) -> Any:
         if self.gone == "begin":
             raise RoomUnavailableError()
-        return await super().begin(key, wait_s)
+        return await super().enter(key)
 
     async def end(self, held: Any, session: Session | None) -> None:
         await super().end(held, None)

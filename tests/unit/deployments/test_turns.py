@@ -7,8 +7,9 @@ import pytest
 
 from deployments.answering.errors import OverloadedError, UnknownCollectionError
 from deployments.answering.protocols import AppStatus, ReadyEvents
+from deployments.answering.session import SessionKey
 from deployments.answering.types import Cited, Delta, Done, Failed, Meta, Understanding
-from deployments.fakes import InMemoryTurnLog
+from deployments.fakes import InMemorySessions, InMemoryTurnLog
 from deployments.turns.recorder import Recorder
 from deployments.turns.runner import TurnRunner
 from models.fakes import ScriptedLLM
@@ -128,6 +129,63 @@ async def test_stored_answer_is_there_at_once_and_is_a_row_like_any_other(tmp_pa
     assert (made["path"], again["path"], again["outcome"]) == ("faq", "exact_cache", "answered")
     assert (again["answer"], again["citation_urls"]) == (made["answer"], made["citation_urls"])
     assert [type(event) for event in seen[0]] == [type(event) for event in seen[1]] == [Meta, Delta, Cited, Done]
+
+
+async def test_a_conversation_that_goes_on_has_its_stored_answer_at_once_and_remembers_it(tmp_path: Path) -> None:
+    sessions = InMemorySessions()
+    shop = await Shop(tmp_path, sessions=sessions).ready()
+    turn_recorder = recorder(shop)
+    turns = runner(shop, turn_recorder)
+    for number in range(3):
+        async with turns.open(shop.request("How long does a refund take?", turn_id=f"t{number}")) as events:
+            assert isinstance(events, ReadyEvents) == (number > 0)
+            assert isinstance([event async for event in events][-1], Done)
+    await turn_recorder.stop()
+    session = await sessions.load(SessionKey("demo", "loopback", "c"))
+    assert session is not None
+    assert [message.role for message in session.messages] == ["user", "assistant"] * 3
+
+
+async def test_a_stored_answer_waits_for_the_turn_before_it(tmp_path: Path) -> None:
+    sessions = InMemorySessions()
+    shop = await Shop(tmp_path, sessions=sessions).ready()
+    turn_recorder = recorder(shop)
+    turns = runner(shop, turn_recorder)
+    await shop.ask("How long does a refund take?", conversation_id="another")
+    before = await sessions.begin(SessionKey("demo", "loopback", "c"), 1)
+    async with turns.open(shop.request("How long does a refund take?")) as events:
+        assert not isinstance(events, ReadyEvents)
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0.02)
+        assert not first.done()
+        await sessions.end(before, None)
+        assert (await first).path == "exact_cache"
+        assert isinstance([event async for event in events][-1], Done)
+    await turn_recorder.stop()
+
+
+async def test_who_leaves_during_the_look_up_lets_the_next_turn_of_the_conversation_begin(tmp_path: Path) -> None:
+    sessions = InMemorySessions()
+    shop = await Shop(tmp_path, sessions=sessions).ready()
+    looks = asyncio.Event()
+
+    async def never(*_: object) -> None:
+        looks.set()
+        await asyncio.Event().wait()
+
+    shop.pipeline.cache.lookup_exact = never  # type: ignore[union-attr,method-assign,assignment]
+    turn_recorder = recorder(shop)
+
+    async def ask() -> None:
+        async with runner(shop, turn_recorder).open(shop.request("How long does a refund take?")):
+            pass
+
+    asking = asyncio.create_task(ask())
+    await looks.wait()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await sessions.begin(SessionKey("demo", "loopback", "c"), 1)
+    await turn_recorder.stop()
 
 
 async def test_who_leaves_during_the_look_up_is_recorded_as_gone(tmp_path: Path) -> None:
