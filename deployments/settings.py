@@ -133,10 +133,10 @@ class HttpSettings(Branch):
     max_message_chars: int = Field(8_000, ge=1, description="Longest message, characters.")
     max_concurrent_turns: int = Field(512, ge=1, description="Turns at work in one ingress replica; more are told 503.")
     target_lag_s: float = Field(
-        0.1,
+        0.12,
         gt=0,
         description="How late a replica may hear a question, by its event loop or since its machine's door took it, "
-        "seconds; while that is later, a growing share of them is refused.",
+        "seconds; while that is later, no more are let in than are answered.",
     )
     target_wait_s: float = Field(
         0.8,
@@ -211,7 +211,7 @@ class KnowledgeSettings(Branch):
         description="Parts that a collection is written in; placed as a deployment, each has a retriever of its own.",
     )
     index_device: Literal["cpu", "gpu"] = Field(
-        "cpu", description="Where vectors are searched; 'gpu' needs the package faiss-gpu-cu12."
+        "cpu", description="Where vectors are searched; 'gpu' needs a share of one for the retriever (num_gpus)."
     )
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks for a new published version, seconds.")
 

@@ -30,7 +30,8 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from perf.load import QUESTIONS
+from perf.lean_http import LeanClient
+from perf.load import QUESTIONS, EventReader
 from perf.loopback import loopback_url
 from perf.metrics import Percentiles, percentiles, ratio
 from perf.provenance import provenance
@@ -102,22 +103,33 @@ def _body(question: str, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}], **fields}
 
 
-async def ask_http(session: aiohttp.ClientSession, url: str, body: dict[str, Any]) -> Ask:
+async def ask_http(client: LeanClient, body: dict[str, Any]) -> Ask:
     is_running, began = "conversation_id" in body, time.perf_counter()
+    heard = _Heard()
     try:
-        async with session.post(f"{url}/v1/chat", json=body) as response:
-            if response.status != 200:
-                await response.read()
-                return Ask(response.status, _ms(began), is_running, response.headers.get("retry-after"))
-            wait_ms = None
-            async for line in response.content:
-                if line.startswith(b"event: delta") and wait_ms is None:
-                    wait_ms = _ms(began)
-                if line.startswith(b"event: error"):
-                    return Ask(500, _ms(began), is_running)
-            return Ask(200 if wait_ms is not None else 0, wait_ms or _ms(began), is_running)
-    except (aiohttp.ClientError, TimeoutError, OSError):
+        response = await client.post("/v1/chat", json.dumps(body).encode(), heard.take, _TIMEOUT_S)
+    except OSError:
         return Ask(0, _ms(began), is_running)
+    if response.status != 200:
+        return Ask(response.status, _ms(began), is_running, response.headers.get("retry-after"))
+    if heard.failed:
+        return Ask(500, _ms(began), is_running)
+    return Ask(200 if heard.first_s else 0, 1000 * (heard.first_s - began) if heard.first_s else _ms(began), is_running)
+
+
+class _Heard:
+    """What of a stream matters here."""
+
+    def __init__(self) -> None:
+        self.first_s = 0.0  # when text came first, on the clock of `time.perf_counter`
+        self.failed = False
+        self._reader = EventReader()
+
+    def take(self, body: bytes) -> None:
+        for name, _ in self._reader.feed(body):
+            if name == "delta" and not self.first_s:
+                self.first_s = time.perf_counter()
+            self.failed = self.failed or name == "error"
 
 
 async def ask_socket(socket: aiohttp.ClientWebSocketResponse, name: str, body: dict[str, Any]) -> Ask:
@@ -154,13 +166,14 @@ async def hold(
     asks: dict[str, list[Ask]] = {"http": [], "websocket": []}
     memory: dict[str, float] = {}
     stop = asyncio.Event()
-    async with _session(2 * connections) as session:
+    async with _session(connections) as session, LeanClient(url) as client:
         users: list[asyncio.Task[None]] = []
-        for kind, open_one in (("websocket", _open_socket), ("http", _open_http)):
+        opening = {"websocket": lambda: _open_socket(session, url), "http": lambda: _open_http(client)}
+        for kind, open_one in opening.items():
             before = _resident_kib(replica)
             found: list[Any] = []
             while (left := connections - len(found)) > 0:
-                found += await asyncio.gather(*(open_one(session, url) for _ in range(min(left, _OPENING_AT_ONCE))))
+                found += await asyncio.gather(*(open_one() for _ in range(min(left, _OPENING_AT_ONCE))))
             if before is not None and (after := _resident_kib(replica)) is not None:
                 memory[kind] = (after - before) / connections
             users += [asyncio.create_task(_use(one, pause_s, stop, asks[kind])) for one in found]
@@ -186,13 +199,12 @@ async def _open_socket(session: aiohttp.ClientSession, url: str) -> Asker:
     return ask
 
 
-async def _open_http(session: aiohttp.ClientSession, url: str) -> Asker:
-    """A session of its own would hold one connection each; the pool does, as long as all of them are busy at once."""
-    async with session.get(f"{url}/healthz") as response:
-        await response.read()
+async def _open_http(client: LeanClient) -> Asker:
+    """One connection each, as long as all of them are busy at once."""
+    await ask_http(client, {})  # refused: it is the connection that is wanted
 
     async def ask(body: dict[str, Any]) -> Ask:
-        return await ask_http(session, url, body)
+        return await ask_http(client, body)
 
     return ask
 
@@ -220,16 +232,16 @@ async def peak(url: str, seconds: float, running_share: float) -> float:
     answered = 0
     numbers = itertools.count()
 
-    async def loop(session: aiohttp.ClientSession) -> None:
+    async def loop(client: LeanClient) -> None:
         nonlocal answered
         while time.perf_counter() < until:
-            if (await ask_http(session, url, _next_body(next(numbers), running_share))).status == 200:
+            if (await ask_http(client, _next_body(next(numbers), running_share))).status == 200:
                 answered += 1
             else:
                 await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
 
-    async with _session(_PEAK_CONNECTIONS) as session:
-        await asyncio.gather(*(loop(session) for _ in range(_PEAK_CONNECTIONS)))
+    async with LeanClient(url) as client:
+        await asyncio.gather(*(loop(client) for _ in range(_PEAK_CONNECTIONS)))
     return answered / seconds
 
 
@@ -239,36 +251,38 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
     Also how late this program itself was, ms: where that is much, what it says of waits is of itself.
     """
     late_ms: list[float] = []
-    asks: list[asyncio.Task[Ask]] = []
-    in_flight = 0
+    asks: list[Ask] = []
+    in_flight: set[asyncio.Task[Ask]] = set()
     began, asked = time.perf_counter(), 0
 
-    def landed(_: asyncio.Task[Ask]) -> None:
-        nonlocal in_flight
-        in_flight -= 1
+    def landed(task: asyncio.Task[Ask]) -> None:
+        in_flight.discard(task)
+        asks.append(task.result())
 
-    async with _session(0) as session:
+    async with LeanClient(url) as client:
         while (now := time.perf_counter() - began) < seconds:
-            while asked < now * per_s and in_flight < _MOST_IN_FLIGHT:
-                task = asyncio.create_task(ask_http(session, url, _next_body(asked, running_share)))
+            while asked < now * per_s and len(in_flight) < _MOST_IN_FLIGHT:
+                task = asyncio.create_task(ask_http(client, _next_body(asked, running_share)))
                 task.add_done_callback(landed)
-                asks.append(task)
-                in_flight, asked = in_flight + 1, asked + 1
+                in_flight.add(task)
+                asked += 1
             await asyncio.sleep(_STEP_S)
             late_ms.append(1000 * (time.perf_counter() - began - now - _STEP_S))
-        return list(await asyncio.gather(*asks)), late_ms
+        while in_flight:
+            await asyncio.wait(set(in_flight))
+        return asks, late_ms
 
 
 def _session(limit: int) -> aiohttp.ClientSession:
-    """limit: connections at once; 0: as many as are asked for."""
+    """limit: connections at once."""
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     return aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=60))
 
 
 async def _store_answers(url: str) -> None:
-    async with _session(1) as session:
+    async with LeanClient(url) as client:
         for question in QUESTIONS * 2:
-            ask = await ask_http(session, url, _body(question))
+            ask = await ask_http(client, _body(question))
             if ask.status != 200:
                 raise SystemExit(f"the desk does not answer {question!r} (status {ask.status}): is it ready?")
 

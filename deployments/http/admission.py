@@ -2,15 +2,14 @@
 
 Two things tell. How late questions are heard: by this process's event loop, of which each turn needs several rounds,
 and before it, since the loop accepts one connection a round, so that with many of them its rounds stay short and
-customers wait outside. While that is later than `target_lag_s`, a growing share of the questions is refused. And how
-many turns wait for a part of ours (the encoder's thread, a search): not more than get done within `target_wait_s`. A
+customers wait outside. While that is later than `target_lag_s`, no more are let in than are answered. And how many
+turns wait for a part of ours (the encoder's thread, a search): not more than get done within `target_wait_s`. A
 language model is no such part: it is slow by nature, and has a queue and a breaker of its own. Either way those that
-begin a conversation are refused first, those of running conversations only once all of the others are. Where few are
-at work, ask, or wait, nobody is refused.
+begin a conversation are refused rather than those of running ones. Where few are at work, ask, or wait, nobody is
+refused.
 
 To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it
-what share of new conversations to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose
-anew.
+what shares to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose anew.
 """
 
 from __future__ import annotations
@@ -32,69 +31,96 @@ from deployments.settings import AppSettings
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.05  # pause between looks at the loop
-# Share by which refusals grow in a second in which questions are heard twice as late as they may be, and shrink in one
-# in which they are heard at once.
-_GAIN_PER_S = 1.0
-_MOST_LATE = 3.0  # of the target: later counts no more, so that one long pause of the process sheds next to nobody
-# So much one pause of the process makes of it, garbage or a neighbour on the machine: that refuses nobody yet.
-_ONE_PAUSE = _GAIN_PER_S * (_MOST_LATE - 1) * 2 * TICK_S
 _FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
 _MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
+_RATES_MEMORY_S, _LATENESS_MEMORY_S = 0.5, 0.15  # of how many ask, and of how late they are heard
+# Of what waits too much, the part that a second of refusing is to clear away. How late questions are heard is known a
+# tenth or two of a second late: with much more than this the share that is refused would swing.
+_GAIN_PER_S = 2.0
+_LEAST_AIM = 0.5  # of what is answered: what waits is soon cleared away, and fewer would leave nothing to do then
+_MOST_LAG = 2.0  # of the target: no more counts of one pause of the process, which is to refuse nobody
+_ROUNDS = 4  # of the loop, that a turn needs
+_MOST_WAIT_S = 1.0  # that counts of one question
+_LATE_FOR_ALL, _TOO_LATE = 3.0, 4.0  # of the target: some of all are refused, whatever the share; everyone is
+# Of all answers, those that running conversations have before any new one. As a turn of theirs costs twice as much, it
+# is two thirds of the work: with more, an overload would shut new customers out, for fewer answers in all.
+_FIRST_FOR_RUNNING = 0.5
 _MOST_RETRY_S = 60
 CAME_HEADER = "x-raydesk-came"  # from the door: its host, and when it took the question, Unix ms
-SHED_HEADER = b"x-raydesk-shed"  # to the door, with each response: percent of new conversations to refuse
-CHOSEN_HEADER = "x-raydesk-chosen"  # from the door: this one is to be answered
-_MOST_SHED = 95  # percent: of all that come some must pass, whose answers tell the door when it is over
+# To the door, with each response: percent of new conversations to refuse, and of running ones.
+SHED_HEADER = b"x-raydesk-shed"
+# From the door, while it refuses some: "new" or "running", and the percent of such questions that it refuses.
+CHOSEN_HEADER = "x-raydesk-chosen"
+_MOST_SHED = 0.95  # of all that come some must pass, whose answers tell the door when it is over
+_TELL_S = 3.0  # for so long the door is told that it is over
 _HOST = socket.gethostname()
 # What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
 _SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
 
 
 class Shedding:
-    """What share of the questions to refuse. Pure: told how late they are heard."""
+    """What share of the new conversations to refuse, by how late questions are heard. Pure.
+
+    Where questions are heard late, as many are heard as can be answered. So it aims at that many, less what clears away
+    what waits too much: how much waits follows at once from how many are let in, and the share does not swing.
+    """
 
     def __init__(self, target_lag_s: float) -> None:
         self._target_s = target_lag_s
-        self._late = 0.0  # at the last look, in multiples of the target
-        self._grown = 0.0  # 0-1
-
-    def observe(self, lag_s: float, elapsed_s: float) -> None:
-        """lag_s: how late that was. elapsed_s: since the last look; a long pause counts as a short one."""
-        late, before = min(lag_s / self._target_s, _MOST_LATE), self._late
-        self._late = late
-        passed_s = min(elapsed_s, 2 * TICK_S)
-        if late < 1:
-            self._grown = max(0.0, self._grown - _GAIN_PER_S * (1 - late) * passed_s)
-        elif late >= before:  # or what waits is getting less already: to refuse more would leave nothing to do
-            self._grown = min(1.0, self._grown + _GAIN_PER_S * (late - 1) * passed_s)
-
-    @property
-    def share(self) -> float:
-        """0-1; up to a half it falls on new conversations alone."""
-        return max(0.0, self._grown - _ONE_PAUSE) / (1 - _ONE_PAUSE)
-
-    def refusal_probability(self, is_running: bool) -> float:
-        """is_running: of a conversation that has begun."""
-        return max(0.0, 2 * self.share - 1) if is_running else min(1.0, 2 * self.share)
-
-
-class Asked:
-    """The questions since the last look. Pure."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._longest_wait_s = 0.0
+        self.late_s = 0.0  # lately
+        self._waits_s = 0.0  # of the questions since the last look, together
+        self._heard_now = 0  # questions, since the last look
+        # Of the last half of a second, the further back the less: questions that were heard and let in; all that came,
+        # of new conversations and of running ones.
+        self._heard = self._new = self._running = 0.0
+        self.share = self.running_share = 0.0  # to be refused, 0-1: of new conversations' questions, of running ones'
 
     def note(self, waited_s: float) -> None:
-        """waited_s: since the door took it."""
-        self._count += 1
-        self._longest_wait_s = max(self._longest_wait_s, waited_s)
+        """A question. waited_s: since the door took it."""
+        self._heard_now += 1
+        self._waits_s += min(waited_s, _MOST_WAIT_S)
 
-    def taken(self) -> tuple[int, float]:
-        """How many, and how long one of them had waited, seconds. Begins anew."""
-        found = self._count, self._longest_wait_s
-        self._count, self._longest_wait_s = 0, 0.0
-        return found
+    def note_kind(self, is_running: bool, of: float, is_let_in: bool) -> None:
+        """The same one. is_running: of a conversation that has begun. of: of so many, the door refused the others."""
+        self._heard += is_let_in
+        if is_running:
+            self._running += of
+        else:
+            self._new += of
+
+    def observe(self, lag_s: float, elapsed_s: float) -> None:
+        """lag_s: how late this process's loop was. elapsed_s: since the last look; long pauses count as short ones."""
+        passed_s = min(elapsed_s, 2 * TICK_S)
+        waited_s = self._waits_s / self._heard_now if self._heard_now else 0.0
+        late_s = waited_s + min(_ROUNDS * lag_s, _MOST_LAG * self._target_s)
+        kept = math.exp(-passed_s / _LATENESS_MEMORY_S)
+        self.late_s = kept * self.late_s + (1 - kept) * late_s
+        self._heard_now, self._waits_s = 0, 0.0
+        excess_s = self.late_s - self._target_s
+        gain_per_s = _GAIN_PER_S if excess_s > 0 else 1 / self._target_s  # twice as many, where none waits
+        aim = self._heard * max(_LEAST_AIM, 1 - gain_per_s * excess_s)
+        of_running = min(self._running, max(_FIRST_FOR_RUNNING * aim, aim - self._new))
+        self.running_share = _refused(of_running, self._running)
+        self.share = _refused(aim - of_running, self._new)
+        kept = math.exp(-passed_s / _RATES_MEMORY_S)
+        self._heard, self._new, self._running = kept * self._heard, kept * self._new, kept * self._running
+
+    def refusal_probability(self, is_running: bool, is_chosen: bool = False) -> float:
+        """is_running: of a conversation that has begun. is_chosen: the door has let it pass."""
+        late = self.late_s / self._target_s
+        of_all = min(1.0, max(0.0, (late - _LATE_FOR_ALL) / (_TOO_LATE - _LATE_FOR_ALL)))
+        if is_chosen:
+            return of_all
+        return max(of_all, self.running_share if is_running else self.share)
+
+    def is_too_late(self, waited_s: float) -> bool:
+        """Whether who has waited for so long is better told to ask again."""
+        return waited_s > _TOO_LATE * self._target_s
+
+
+def _refused(aim: float, of: float) -> float:
+    """The share of `of` questions to refuse so that `aim` are left."""
+    return min(_MOST_SHED, max(0.0, 1 - aim / of)) if of else 0.0
 
 
 class Queue:
@@ -156,7 +182,8 @@ class Admission:
         """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`. now_s: Unix time."""
         self._waiting = waiting
         self._now_s = now_s
-        self._asked = Asked()
+        self._asked = 0  # questions since the last look
+        self._told_s = -math.inf  # loop time at which the door was last told to refuse somebody
         self._had_many_s = -math.inf  # loop time: where all is answered at once, nobody is seen at work
         self._queue = Queue(settings.http.target_wait_s)
         self._shedding = Shedding(settings.http.target_lag_s)
@@ -173,27 +200,38 @@ class Admission:
         """Whether it matters what a question is of: new conversations are refused, and running ones not all."""
         return self._share(is_running=False) > 0 and self._share(is_running=True) < 1
 
-    def note(self, came: str | None) -> None:
-        """A question, before it is looked at. came: as the door has it (`CAME_HEADER`)."""
+    def note(self, came: str | None) -> float:
+        """A question, before it is looked at; how long it has waited, seconds. came: of the door (`CAME_HEADER`)."""
         host, _, came_ms = (came or "").partition(" ")
         is_told = host == _HOST and came_ms.isdecimal() and len(came_ms) < 20  # other machines' clocks may differ
-        self._asked.note(self._now_s() - int(came_ms) / 1000 if is_told else 0.0)
+        waited_s = max(0.0, self._now_s() - int(came_ms) / 1000) if is_told else 0.0
+        self._shedding.note(waited_s)
+        self._asked += 1
+        return waited_s
 
     def tells(self) -> list[tuple[bytes, bytes]]:
         """The header that tells the door whom to refuse; none while that is nobody."""
-        share = self._share(is_running=False)
-        return [(SHED_HEADER, b"%d" % min(_MOST_SHED, round(100 * share)))] if share else []
+        now_s, new = asyncio.get_running_loop().time(), _percent(self._share(is_running=False))
+        if new:
+            self._told_s = now_s
+        if now_s > self._told_s + _TELL_S:
+            return []
+        return [(SHED_HEADER, b"%d %d" % (new, _percent(self._share(is_running=True))))]
 
-    def check(self, principal: Principal, is_running: bool) -> None:
+    def check(
+        self, principal: Principal, is_running: bool, waited_s: float = 0.0, chosen_of: float | None = None
+    ) -> None:
         """Raises `RateLimitedError` where this key asks too fast, and `OverloadedError` where too many ask.
 
-        is_running: of a conversation that has begun; also what the door has chosen.
+        is_running: of a conversation that has begun. chosen_of: the door has chosen it, of so many.
         """
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
-        share = self._share(is_running)
-        if share and self._random_share() < share:
+        share = self._share(is_running, is_chosen=chosen_of is not None)
+        is_refused = self._random_share() < share or (self._is_busy and self._shedding.is_too_late(waited_s))
+        self._shedding.note_kind(is_running, chosen_of or 1.0, not is_refused)
+        if is_refused:
             # Spread out, or all who were refused would be back in the same second.
             raise _with_pause(OverloadedError(), 1 + 4 * share + 4 * self._random_share())
 
@@ -204,23 +242,38 @@ class Admission:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = loop.time()
-            asked, longest_wait_s = self._asked.taken()
             elapsed_s = now_s - looked_s
-            late_s = max(elapsed_s - TICK_S, longest_wait_s)
-            if asked / elapsed_s * late_s >= _FEW:  # by Little's law so many were there
+            lag_s = max(0.0, elapsed_s - TICK_S)
+            self._shedding.observe(lag_s, elapsed_s)
+            if self._asked / elapsed_s * self._shedding.late_s >= _FEW:  # by Little's law so many were there
                 self._had_many_s = now_s
-            self._shedding.observe(late_s, elapsed_s)
+            self._asked = 0
             self._queue.observe(*self._waiting(), elapsed_s)
             looked_s = now_s
             if (self._share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
-    def _share(self, is_running: bool) -> float:
-        share = max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
-        if not share or self.at_work.count >= _FEW:
-            return share
-        return share if asyncio.get_running_loop().time() <= self._had_many_s + _MEMORY_S else 0.0
+    def _share(self, is_running: bool, is_chosen: bool = False) -> float:
+        of_late = self._shedding.refusal_probability(is_running, is_chosen)
+        share = max(of_late, self._queue.refusal_probability(is_running or is_chosen))
+        return share if share and self._is_busy else 0.0
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether many are at work, or ask so fast that nobody is seen at work."""
+        return self.at_work.count >= _FEW or asyncio.get_running_loop().time() <= self._had_many_s + _MEMORY_S
+
+
+def read_chosen(chosen: str) -> tuple[bool, float]:
+    """Whether it is of a running conversation, and of how many the door chose it. chosen: as in `CHOSEN_HEADER`."""
+    kind, _, percent = chosen.partition(" ")
+    refused = int(percent) / 100 if percent.isdecimal() and len(percent) < 4 else 0.0
+    return kind == "running", 1 / (1 - min(_MOST_SHED, refused))
+
+
+def _percent(share: float) -> int:
+    return round(100 * min(_MOST_SHED, share))
 
 
 def is_of_a_running_conversation(body: bytes) -> bool:

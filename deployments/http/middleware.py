@@ -23,7 +23,13 @@ from deployments.answering.errors import (
     RaydeskError,
 )
 from deployments.answering.types import Principal
-from deployments.http.admission import CAME_HEADER, CHOSEN_HEADER, Admission, is_of_a_running_conversation
+from deployments.http.admission import (
+    CAME_HEADER,
+    CHOSEN_HEADER,
+    Admission,
+    is_of_a_running_conversation,
+    read_chosen,
+)
 from deployments.http.auth import Authenticator, check_loopback_request
 from deployments.http.errors import PublicError, internal_error, public_error
 from deployments.http.json_bytes import json_bytes
@@ -197,20 +203,24 @@ class Door:
             scope["state"]["principal"] = self._authenticator.principal(headers, scope["path"])
         self._check_announced_length(headers)
         if scope["path"] in self._asking_paths and scope["method"] == "POST":
-            self._admission.note(headers.get(CAME_HEADER))
-            receive = await self._admitted(scope["state"]["principal"], CHOSEN_HEADER in headers, receive)
+            receive = await self._admitted(scope["state"]["principal"], headers, receive)
             with self._admission.at_work:
                 await self._app(scope, self._limited(receive), send)
             return
         await self._app(scope, self._limited(receive), send)
 
-    async def _admitted(self, principal: Principal, is_chosen: bool, receive: Receive) -> Receive:
+    async def _admitted(self, principal: Principal, headers: IndexedHeaders, receive: Receive) -> Receive:
         """Raises `RateLimitedError` and `OverloadedError`; else gives back what was looked at."""
-        if is_chosen or not self._admission.chooses:  # by the door, or all are let in, or none
-            self._admission.check(principal, is_running=True)
+        waited_s = self._admission.note(headers.get(CAME_HEADER))
+        if (chosen := headers.get(CHOSEN_HEADER)) is not None:  # by the door
+            is_running, of = read_chosen(chosen)
+            self._admission.check(principal, is_running, waited_s, of)
+            return receive
+        if not self._admission.chooses:
+            self._admission.check(principal, False, waited_s)
             return receive
         first = await receive()  # most bodies come in one piece
-        self._admission.check(principal, is_of_a_running_conversation(first.get("body", b"")))
+        self._admission.check(principal, is_of_a_running_conversation(first.get("body", b"")), waited_s)
         return _replayed(first, receive)
 
     def _check_announced_length(self, headers: Headers) -> None:

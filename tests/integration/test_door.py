@@ -46,7 +46,7 @@ backend http-desk
 
 
 class _Desk(BaseHTTPRequestHandler):
-    shed: ClassVar[str | None] = None  # what it tells the door, percent
+    shed: ClassVar[str | None] = None  # what it tells the door, percent of new and of running conversations
     got: ClassVar[list[dict[str, str]]] = []  # headers of the questions that it was asked
 
     def do_POST(self) -> None:
@@ -146,7 +146,7 @@ def test_a_door_without_a_manager_is_taken_over(door: Door, node: str) -> None:
 
 NEW: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 RUNNING = NEW | {"conversation_id": "c1"}
-CLAIMS = {"x-raydesk-chosen": "yes", "x-raydesk-shed": "95"}
+CLAIMS = {"x-raydesk-chosen": "running", "x-raydesk-shed": "95 95"}
 
 
 def asked(door: Door, body: dict[str, Any], times: int = 100) -> list[httpx2.Response]:
@@ -160,9 +160,10 @@ def test_a_desk_that_is_asked_too_much_has_the_door_refuse_new_conversations(doo
     assert {response.status_code for response in asked(door, NEW)} == {200}  # nobody but the desk can tell it to
     assert not any("x-raydesk-chosen" in headers for headers in _Desk.got)
 
-    _Desk.shed = "60"
+    _Desk.shed = "60 0"
     door.answers(200)
     assert {response.status_code for response in asked(door, RUNNING)} == {200}
+    assert all(headers["x-raydesk-chosen"] == "running 0" for headers in _Desk.got[-100:])
     new = asked(door, NEW, 300)
     refused = [response for response in new if response.status_code != 200]
     assert 120 <= len(refused) <= 240  # 180 and seven standard deviations
@@ -175,8 +176,13 @@ def test_a_desk_that_is_asked_too_much_has_the_door_refuse_new_conversations(doo
         assert 1 <= int(response.headers["retry-after"]) <= 4
     answered = next(response for response in new if response.status_code == 200)
     assert "x-raydesk-shed" not in answered.headers
-    assert all(headers["x-raydesk-chosen"] == "yes" for headers in _Desk.got[-100:])
+    assert all(headers["x-raydesk-chosen"] == "new 60" for headers in _Desk.got[-100:])
     assert door.answer().status_code == 200  # what asks nothing passes
+
+    _Desk.shed = "95 50"
+    door.answers(200)
+    refused = [response for response in asked(door, RUNNING, 300) if response.status_code == 503]
+    assert 90 <= len(refused) <= 210  # 150 and seven standard deviations
 
     _Desk.shed = None
     time.sleep(3)  # what it was told is old by then

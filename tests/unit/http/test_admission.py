@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import socket
+from collections import deque
 from typing import Any
 
 import pytest
@@ -13,47 +14,122 @@ from starlette.testclient import TestClient
 
 from deployments.answering.errors import OverloadedError
 from deployments.answering.types import Principal
-from deployments.http.admission import _ONE_PAUSE, Admission, Queue, Shedding
+from deployments.http.admission import Admission, Queue, Shedding, read_chosen
 from deployments.http.app import build_http_app
 from tests.unit.http.scripted_turns import ClientMaker, ScriptedTurns, counting_ids, settings
 
 pytestmark = pytest.mark.unit
 
-TARGET_S, TICK_S = 0.05, 0.05
+TARGET_S, TICK_S = 0.1, 0.05
 NEW: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "stream": False}
 RUNNING = NEW | {"conversation_id": "c1"}
 
 
-def shedding(lag_s: float, seconds: float) -> Shedding:
+class Desk:
+    """Does so much work a second, in the order in which it comes; a running conversation's question is twice as much.
+
+    Looked at as `Admission.watch` does, with the door's refusals two ticks late.
+    """
+
+    def __init__(self, work_per_s: float = 5000) -> None:
+        self.shedding = Shedding(TARGET_S)
+        self.waits_s: list[float] = []  # tick by tick
+        self.answered = {False: 0.0, True: 0.0}  # questions, by whether they are of running conversations
+        self._work_per_s = work_per_s
+        self._queue: deque[tuple[bool, float, float]] = deque()  # of running, of how many it is one, how many they are
+        self._told = [(0.0, 0.0)] * 2
+
+    def run(self, new_per_s: float, running_per_s: float, seconds: float) -> None:
+        for _ in range(round(seconds / TICK_S)):
+            shares = self._told.pop(0)
+            for is_running, per_s in ((False, new_per_s), (True, running_per_s)):
+                passes = 1 - shares[is_running]
+                self._queue.append((is_running, 1 / passes, per_s * TICK_S * passes))
+            self._work()
+            shed = self.shedding
+            self._told.append((_told(shed.refusal_probability(False)), _told(shed.refusal_probability(True))))
+
+    def _work(self) -> None:
+        left, wait_s = self._work_per_s * TICK_S, sum(n * (1 + r) for r, _, n in self._queue) / self._work_per_s
+        while self._queue and left > 0:
+            is_running, of, count = self._queue.popleft()
+            done = min(count, left / (1 + is_running))
+            left -= done * (1 + is_running)
+            self.answered[is_running] += done
+            if done < count:
+                self._queue.appendleft((is_running, of, count - done))
+            for _ in range(round(done)):
+                self.shedding.note(max(0.0, wait_s - TICK_S))
+                self.shedding.note_kind(is_running, of, is_let_in=True)
+        self.shedding.observe(0.0, TICK_S)
+        self.waits_s.append(wait_s)
+
+
+def _told(share: float) -> float:
+    """To the door, which always lets some pass."""
+    return min(0.95, share)
+
+
+@pytest.mark.parametrize(("new_per_s", "running_per_s"), [(4750, 0), (2500, 1100), (0, 2375)])
+def test_nobody_is_refused_while_questions_are_heard_in_time(new_per_s: float, running_per_s: float) -> None:
+    desk = Desk()
+    desk.run(new_per_s, running_per_s, 60)
+    assert desk.shedding.refusal_probability(False) == desk.shedding.refusal_probability(True) == 0
+
+
+@pytest.mark.parametrize(
+    ("new_per_s", "running_per_s", "answered", "running_answered"),
+    [
+        (6000, 0, 5000, 0),
+        (25_000, 0, 5000, 0),
+        (5500, 2250, 3333, 1667),  # twice what it can: running ones have half of the answers, two thirds of the work
+        (18_000, 1000, 4000, 1000),  # four times, but not of running ones: all of them are answered
+        (500, 4500, 2750, 2250),  # the new ones need less than a half
+    ],
+)
+def test_as_many_are_let_in_as_can_be_answered_and_none_waits_long(
+    new_per_s: float, running_per_s: float, answered: float, running_answered: float
+) -> None:
+    desk = Desk()
+    desk.run(new_per_s, running_per_s, 10)
+    assert max(desk.waits_s[100:]) < 4 * TARGET_S
+    before = dict(desk.answered)
+    desk.run(new_per_s, running_per_s, 30)
+    per_s = {kind: (desk.answered[kind] - before[kind]) / 30 for kind in (False, True)}
+    assert per_s[False] + per_s[True] > 0.95 * answered
+    assert per_s[True] >= 0.9 * running_answered
+    desk.run(2000, 250, 5)
+    assert desk.shedding.refusal_probability(False) == desk.shedding.refusal_probability(True) == 0
+
+
+def test_where_even_running_conversations_are_too_many_some_of_all_are_refused() -> None:
     made = Shedding(TARGET_S)
-    for _ in range(round(seconds / TICK_S)):
-        made.observe(lag_s, TICK_S + lag_s)
-    return made
+    for _ in range(100):
+        made.note(10 * TARGET_S)
+        made.observe(0.0, TICK_S)
+    assert made.refusal_probability(True) == made.refusal_probability(True, is_chosen=True) == 1
 
 
-def test_nobody_is_refused_while_the_loop_is_in_time() -> None:
-    assert shedding(0.9 * TARGET_S, 60).share == 0
-
-
-def test_new_conversations_are_refused_before_running_ones() -> None:
-    for ticks in range(1, 40):
-        made = shedding(2 * TARGET_S, ticks * TICK_S)
-        new, running = made.refusal_probability(False), made.refusal_probability(True)
-        assert new >= running
-        assert running == 0 or new == 1
-    assert shedding(2 * TARGET_S, 5).refusal_probability(True) == 1
+def test_who_has_waited_too_long_is_known() -> None:
+    made = Shedding(TARGET_S)
+    assert not made.is_too_late(3 * TARGET_S)
+    assert made.is_too_late(5 * TARGET_S)
 
 
 def test_one_long_pause_of_the_process_refuses_nobody() -> None:
     made = Shedding(TARGET_S)
     for _ in range(3):
+        for lag_s in (10.0, *[0.0] * 10):
+            for _ in range(20):
+                made.note(0.0)
+                made.note_kind(is_running=False, of=1.0, is_let_in=True)
+            made.observe(lag_s, TICK_S + lag_s)
+            assert made.refusal_probability(False) == 0
+    for _ in range(3):
+        made.note(0.0)
+        made.note_kind(is_running=False, of=1.0, is_let_in=True)
         made.observe(10.0, 10.05)
-        assert made.share == 0
-        for _ in range(10):
-            made.observe(0.0, TICK_S)
-    made.observe(10.0, 10.05)
-    made.observe(10.0, 10.05)
-    assert made.share > 0
+    assert made.refusal_probability(False) > 0
 
 
 @pytest.mark.parametrize(
@@ -77,9 +153,7 @@ async def test_who_waited_outside_is_heard_late_too(host: str, waited_ms: int, i
     "came", [None, "", "host", f"{socket.gethostname()} soon", "1 2 3", f"{socket.gethostname()} {'9' * 9000}"]
 )
 def test_what_the_door_did_not_say_makes_nothing_late(came: str | None) -> None:
-    admission = Admission(settings())
-    admission.note(came)
-    assert admission._asked.taken() == (1, 0.0)
+    assert Admission(settings()).note(came) == 0
 
 
 def queue(waiting: int, per_s: float, seconds: float = 5) -> Queue:
@@ -135,7 +209,8 @@ def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: 
     """luck: where within 0-1 each draw falls."""
     admission = Admission(settings(), lambda: luck)
     admission._shedding = Shedding(1.0)
-    admission._shedding._grown = _ONE_PAUSE + share * (1 - _ONE_PAUSE)
+    admission._shedding.share, admission._shedding.running_share = share, max(0.0, 2 * share - 1)
+    admission._shedding.late_s = 4.0 * (share == 1)
     admission.at_work.count = at_work
     app = build_http_app(settings(), turns, admission=admission, new_id=counting_ids())
     return TestClient(app, base_url="http://127.0.0.1:8000")
@@ -143,7 +218,7 @@ def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: 
 
 @pytest.mark.parametrize(
     ("share", "luck", "new", "running"),
-    [(0.0, 0.0, 200, 200), (0.3, 0.5, 503, 200), (0.3, 0.7, 200, 200), (0.5, 0.99, 503, 200), (1.0, 0.99, 503, 503)],
+    [(0.0, 0.0, 200, 200), (0.6, 0.5, 503, 200), (0.6, 0.7, 200, 200), (0.9, 0.7, 503, 503), (1.0, 0.99, 503, 503)],
 )
 def test_a_share_is_told_503_at_once(share: float, luck: float, new: int, running: int, turns: ScriptedTurns) -> None:
     client = overloaded_client(turns, share, luck)
@@ -152,15 +227,36 @@ def test_a_share_is_told_503_at_once(share: float, luck: float, new: int, runnin
     assert len(turns.requests) == [new, running].count(200)
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.0, None), (0.3, "60"), (0.5, "95"), (1.0, "95")])
+@pytest.mark.parametrize(("share", "told"), [(0.0, None), (0.6, "60 20"), (0.95, "95 90"), (1.0, "95 95")])
 def test_the_door_is_told_whom_to_refuse_and_what_it_chose_is_not_chosen_anew(
     share: float, told: str | None, turns: ScriptedTurns
 ) -> None:
     client = overloaded_client(turns, share, luck=0.5)
     for response in (client.post("/v1/chat", json=NEW), client.get("/healthz")):
         assert response.headers.get("x-raydesk-shed") == told
-    chosen = client.post("/v1/chat", json=NEW, headers={"x-raydesk-chosen": "yes"})
-    assert chosen.status_code == (503 if share == 1.0 else 200)
+    for kind in ("running 20", "new 60"):
+        chosen = client.post("/v1/chat", json=NEW, headers={"x-raydesk-chosen": kind})
+        assert chosen.status_code == (503 if share == 1.0 else 200)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "is_running", "of"),
+    [
+        ("new 0", False, 1.0),
+        ("new 50", False, 2.0),
+        ("running 75", True, 4.0),
+        ("running", True, 1.0),
+        ("", False, 1.0),
+        ("new -5", False, 1.0),
+        ("new " + "9" * 99, False, 1.0),
+    ],
+)
+def test_of_how_many_the_door_chose_one(chosen: str, is_running: bool, of: float) -> None:
+    assert read_chosen(chosen) == (is_running, of)
+
+
+def test_of_all_that_come_some_pass() -> None:
+    assert read_chosen("new 100") == (False, pytest.approx(20))
 
 
 def test_where_few_are_at_work_nobody_is_refused(turns: ScriptedTurns) -> None:
