@@ -31,7 +31,8 @@ from deployments.settings import AppSettings
 log = structlog.get_logger(__name__)
 
 TICK_S = 0.05  # pause between looks at the loop
-_FEW = 16  # at work, and waiting: with fewer it is the machine that is slow, and refusing would help nobody
+# At work, and waiting for a part of ours: with fewer it is the machine that is slow, and refusing would help nobody.
+_FEW, _FEW_WAITING = 32, 16
 _MEMORY_S, _LEAST_SEEN_S = 1.0, 0.2  # of how fast turns get on: about so much of the past; not told by less of it
 _RATES_MEMORY_S, _LATENESS_MEMORY_S = 0.5, 0.15  # of how many ask, and of how late they are heard
 # Of what waits too much, the part that a second of refusing is to clear away. How late questions are heard is known a
@@ -139,7 +140,7 @@ class Queue:
     def observe(self, waiting: int, come: int, elapsed_s: float) -> None:
         """waiting: turns that do now. come: all that ever came. elapsed_s: since the last look."""
         gone = come - waiting
-        if self._waiting >= _FEW:  # with fewer it shows how many come, not how many can be done
+        if self._waiting >= _FEW_WAITING:  # with fewer it shows how many come, not how many can be done
             kept = math.exp(-elapsed_s / _MEMORY_S)
             self._got_on = kept * self._got_on + gone - self._gone
             self._busy_s = kept * self._busy_s + elapsed_s
@@ -150,7 +151,7 @@ class Queue:
         """Turns that may wait; of new conversations half as many."""
         if self._busy_s < _LEAST_SEEN_S:
             return math.inf
-        return max(2 * _FEW, self._target_s * self._got_on / self._busy_s)
+        return max(2 * _FEW_WAITING, self._target_s * self._got_on / self._busy_s)
 
     def refusal_probability(self, is_running: bool) -> float:
         """is_running: of a conversation that has begun."""

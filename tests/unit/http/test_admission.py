@@ -205,7 +205,7 @@ async def test_who_waits_is_looked_at_all_the_time() -> None:
     admission.check(principal, is_running=True)
 
 
-def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: int = 16) -> TestClient:
+def overloaded_client(turns: ScriptedTurns, share: float, luck: float, at_work: int = 32) -> TestClient:
     """luck: where within 0-1 each draw falls."""
     admission = Admission(settings(), lambda: luck)
     admission._shedding = Shedding(1.0)
@@ -260,7 +260,7 @@ def test_of_all_that_come_some_pass() -> None:
 
 
 def test_where_few_are_at_work_nobody_is_refused(turns: ScriptedTurns) -> None:
-    client = overloaded_client(turns, 1.0, 0.5, at_work=15)
+    client = overloaded_client(turns, 1.0, 0.5, at_work=31)
     assert [client.post("/v1/chat", json=NEW).status_code for _ in range(3)] == [200] * 3
 
 
