@@ -168,7 +168,10 @@ async def hold(
     stop = asyncio.Event()
     async with _session(connections) as session, LeanClient(url) as client:
         users: list[asyncio.Task[None]] = []
-        opening = {"websocket": lambda: _open_socket(session, url), "http": lambda: _open_http(client)}
+        opening: dict[str, Callable[[], Awaitable[Asker]]] = {
+            "websocket": lambda: _open_socket(session, url),
+            "http": lambda: _open_http(client),
+        }
         for kind, open_one in opening.items():
             before = _resident_kib(replica)
             found: list[Any] = []

@@ -10,6 +10,7 @@ and half of the rest hidden by their audience. Besides the wall clock there is t
 was computing (`cpu`): on a machine that is not idle it tells what the index takes from what others take.
 
 Then the same vectors as a published collection, searched through the retriever's Serve handle: perf.retrieval_handle.
+`--device gpu` has our index on the first GPU, beside the exact search by the CPU alone, and leaves out the handle.
 
 The vectors are synthetic, see perf/clustered_vectors.py, or rows of `--embeddings FILE.npy`, of which some are held out
 as queries. Prints a table; the last line is one JSON document.
@@ -40,7 +41,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from ingestion.dense_index import DenseIndex, DenseIndexInfo, Selection, build_dense_index
+from ingestion.dense_index import DenseIndex, DenseIndexInfo, Device, Selection, build_dense_index
 from models.protocols import Vectors
 from perf.clustered_vectors import ClusteredVectors
 from perf.metrics import percentile, ratio
@@ -292,18 +293,22 @@ def measure_index(base: Vectors, queries: Vectors, seed: int, options: argparse.
         with stopwatch() as elapsed:
             info = build_dense_index(path, base)
         size, build_s = path.stat().st_size, elapsed()
-        index = DenseIndex(path)
+        with stopwatch() as elapsed:
+            index = DenseIndex(path, device=options.device)
+        load_s = elapsed()
     ours, filtered = (Ours(index, info, size, build_s, each) for each in (None, mask))
     found = {ours.name: recall(ours, queries, truth), filtered.name: recall(filtered, queries, truth_filtered)}
-    tell(f"built in {build_s:.0f} s: {info}")
+    tell(f"built in {build_s:.0f} s, loaded in {load_s:.1f} s: {info}")
 
-    flat = Flat(base)
-    peer = Hnswlib(base) if importlib.util.find_spec("hnswlib") else FaissHnsw(base)
-    tell(f"looking for the ef with which {peer.name} finds {found[ours.name]:.3f}")
-    tune(peer, queries, truth, found[ours.name])
-    found |= {flat.name: recall(flat, queries[:50], truth[:50]), peer.name: recall(peer, queries, truth)}
-
-    contestants: list[Contestant] = [ours, filtered, flat, peer]
+    flat, peer = Flat(base), _peer(base, options.device)
+    peer_name = None if peer is None else peer.name
+    contestants: list[Contestant] = [ours, filtered, flat]
+    found[flat.name] = recall(flat, queries[:50], truth[:50])
+    if peer is not None:
+        tell(f"looking for the ef with which {peer.name} finds {found[ours.name]:.3f}")
+        tune(peer, queries, truth, found[ours.name])
+        contestants.append(peer)
+        found[peer.name] = recall(peer, queries, truth)
     speeds = []
     for clients in options.clients:
         tell(f"searching, {clients} at a time")
@@ -315,15 +320,24 @@ def measure_index(base: Vectors, queries: Vectors, seed: int, options: argparse.
     }
     return {
         "index": asdict(info),
-        "peer": peer.name,
+        "device": options.device,
+        "load_s": round(load_s, 2),
+        "peer": peer_name,
         "contestants": described,
         "speeds": [asdict(speed) for speed in speeds],
-        "ratios": _ratios(speeds, described, peer.name),
+        "ratios": _ratios(speeds, described, peer_name),
         "verdicts": _verdicts(speeds),
     }
 
 
-def _ratios(speeds: Sequence[Speed], described: dict[str, Any], peer: str) -> dict[str, Any]:
+def _peer(base: Vectors, device: Device) -> Hnswlib | FaissHnsw | None:
+    """None beside a GPU: what CPUs do with a graph is another question."""
+    if device == "gpu":
+        return None
+    return Hnswlib(base) if importlib.util.find_spec("hnswlib") else FaissHnsw(base)
+
+
+def _ratios(speeds: Sequence[Speed], described: dict[str, Any], peer: str | None) -> dict[str, Any]:
     """Ours divided by theirs: of queries/s more is better, of all else less."""
     ratios: dict[str, Any] = {}
     for clients in sorted({speed.clients for speed in speeds}):
@@ -331,13 +345,15 @@ def _ratios(speeds: Sequence[Speed], described: dict[str, Any], peer: str) -> di
         ratios[f"{clients}_at_a_time"] = {
             f"{what}_to_{other}": round(value, 4)
             for other, name in (("peer", peer), ("flat", "flat"))
+            if name is not None
             for what, value in (
                 ("queries_per_s", rate_ratio(of["raydesk"], of[name])),
                 ("p99", ratio(of["raydesk"].p99_ms, of[name].p99_ms) or math.nan),
             )
         }
-    for what in ("bytes", "build_s"):
-        ratios[f"{what}_to_peer"] = round(described["raydesk"][what] / described[peer][what], 4)
+    if peer is not None:
+        for what in ("bytes", "build_s"):
+            ratios[f"{what}_to_peer"] = round(described["raydesk"][what] / described[peer][what], 4)
     return ratios
 
 
@@ -408,10 +424,11 @@ def main() -> None:
     add_vector_options(parser)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a turn (default: %(default)s)")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="of our index (default: %(default)s)")
     parser.add_argument("--no-handle", action="store_true", help="leave out the way through the retriever's handle")
     options = parser.parse_args()
     origin = provenance()
-    if not importlib.util.find_spec("hnswlib"):
+    if options.device == "cpu" and not importlib.util.find_spec("hnswlib"):
         tell("hnswlib is not installed (pip install 'raydesk[perf]'; needs a C++ compiler): FAISS's HNSW instead")
 
     tell("making the vectors")
@@ -422,7 +439,7 @@ def main() -> None:
     result |= measure_index(base, queries, options.seed, options)
     del base
     _print_table(result)
-    result["handle"] = None if options.no_handle else measure_handle(options)
+    result["handle"] = None if options.no_handle or options.device == "gpu" else measure_handle(options)
     result["load_after"] = round(os.getloadavg()[0], 2)
     print(json.dumps(result))
 
