@@ -211,7 +211,9 @@ class KnowledgeSettings(Branch):
         description="Parts that a collection is written in; placed as a deployment, each has a retriever of its own.",
     )
     index_device: Literal["cpu", "gpu"] = Field(
-        "cpu", description="Where vectors are searched; 'gpu' needs a share of one for the retriever (num_gpus)."
+        "cpu",
+        description="Where vectors are searched; 'gpu' needs faiss-gpu in place of faiss-cpu, which fills the same "
+        "folder, and a share of one for the retriever (num_gpus).",
     )
     poll_interval_s: float = Field(0.5, gt=0, description="Pause between looks for a new published version, seconds.")
 

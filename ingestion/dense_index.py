@@ -13,6 +13,8 @@ from __future__ import annotations
 import bisect
 import os
 import threading
+from collections import deque
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +43,7 @@ _TRAINING_ROWS_PER_LIST = 50
 _SAMPLE_QUERIES = 500  # recall to ± 0.005
 _KEPT_SUBSETS = 8  # each of up to EXACT_CODES vectors: 23 MB of 384 dimensions
 _GPU_MAX_K = 2048  # what a GPU index can return
+_GPU_SCRATCH_BYTES = 256 << 20  # FAISS would take 1.5 GB of a large card
 
 Kind = Literal["flat", "ivf-pq"]
 Device = Literal["cpu", "gpu"]
@@ -87,8 +90,7 @@ class Selection:
 class DenseIndex:
     """What `build_dense_index` wrote.
 
-    device "gpu" holds 16-bit floats on the first GPU and searches all of them, which is fast enough for tens of
-    millions; it needs a FAISS built for GPUs. This way has not been run: no GPU was at hand.
+    device "gpu" holds 16-bit floats on the first GPU and searches all of them. It needs a FAISS built for GPUs.
     """
 
     def __init__(self, path: Path, *, device: Device = "cpu", exact_codes: int = EXACT_CODES) -> None:
@@ -102,10 +104,7 @@ class DenseIndex:
             self._k_factor: float = index.k_factor
             ivf = faiss.extract_index_ivf(index)
             self._nlist, self._nprobe = int(ivf.nlist), int(ivf.nprobe)
-        self._gpu: Any = None
-        if device == "gpu":
-            self._gpu = _on_gpu(index if self._codes is None else self._codes)
-            self._gpu_lock = threading.Lock()  # a GPU index takes one search at a time
+        self._gpu = _on_gpu(index if self._codes is None else self._codes) if device == "gpu" else None
         self._subset = lru_cache(maxsize=_KEPT_SUBSETS)(self._copy_subset)
 
     def search(self, vector: Vectors, top_k: int, selection: Selection) -> Hits:
@@ -117,7 +116,7 @@ class DenseIndex:
         if query.shape[1] != self._index.d:
             raise ValueError(f"the vector has {query.shape[1]} dimensions, the index {self._index.d}")
         _one_thread()
-        if self._gpu is not None and (found := self._search_gpu(query, count, selection)) is not None:
+        if self._gpu is not None and (found := self._search_gpu(self._gpu, query, count, selection)) is not None:
             return found
         if self._codes is None:
             parameters = _parameters(faiss.SearchParameters, sel=selection.selector)
@@ -141,15 +140,17 @@ class DenseIndex:
                 return found
             nprobe = min(4 * nprobe, self._nlist)  # the selected rows lie elsewhere
 
-    def _search_gpu(self, query: Vectors, count: int, selection: Selection) -> Hits | None:
+    def _search_gpu(self, gpu: JoinedSearches, query: Vectors, count: int, selection: Selection) -> Hits | None:
         """Finds more than is wanted, since a GPU index cannot select. None: not enough of it was selected."""
-        depth = min(2 * int(count / selection.share), _GPU_MAX_K, self._index.ntotal)
-        with self._gpu_lock:
-            distances, rows = self._gpu.search(query, depth)
-        seen = selection.among(rows[0])
+        wanted = count if selection.selector is None else int((2 * count + 8) / selection.share)
+        depth = min(wanted, _GPU_MAX_K, self._index.ntotal)
+        if depth * selection.share < count:
+            return None
+        scores, rows = gpu.search(query, depth)
+        seen = selection.among(rows)
         if int(seen.sum()) < count:
             return None
-        return self._hits(query, distances[:, seen][:, :count], rows[:, seen][:, :count])
+        return list(zip(rows[seen][:count].tolist(), scores[seen][:count].tolist(), strict=True))
 
     def _copy_subset(self, selection: Selection) -> tuple[Any, NDArray[np.int64]]:
         """The codes of these rows side by side, which are searched 10 times as fast as where they lie."""
@@ -242,14 +243,60 @@ def _parameters(kind: Any, **values: Any) -> Any:
     return kind(**values)
 
 
-def _on_gpu(index: Any) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    query: Vectors  # (1, dim)
+    depth: int
+    found: Future[tuple[Vectors, NDArray[np.int64]]]
+
+
+class JoinedSearches:
+    """For an index that takes one search at a time, and hardly longer for many queries: those that wait go together."""
+
+    def __init__(self, index: Any, lock: threading.Lock) -> None:
+        """lock: of what the index shares with others."""
+        self._index, self._lock = index, lock
+        self._waiting = deque[_Asked]()
+
+    def search(self, query: Vectors, depth: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """query: (1, dim). Scores and rows, (depth,) each, best first."""
+        asked = _Asked(query, depth, Future())
+        self._waiting.append(asked)
+        with self._lock:
+            if not asked.found.done():
+                self._search([self._waiting.popleft() for _ in range(len(self._waiting))])
+        return asked.found.result()
+
+    def _search(self, asked: list[_Asked]) -> None:
+        try:
+            queries = np.concatenate([each.query for each in asked])
+            scores, rows = self._index.search(queries, max(each.depth for each in asked))
+        except Exception as error:
+            for each in asked:
+                each.found.set_exception(error)
+            return
+        for place, each in enumerate(asked):
+            each.found.set_result((scores[place, : each.depth], rows[place, : each.depth]))
+
+
+def _on_gpu(index: Any) -> JoinedSearches:
     """All vectors, decoded, in a flat index on the first GPU."""
+    resources, lock = _gpu()
+    config = faiss.GpuIndexFlatConfig()
+    config.useFloat16 = True
+    with lock:
+        flat = faiss.GpuIndexFlat(resources, index.d, faiss.METRIC_INNER_PRODUCT, config)
+        flat.add(index.reconstruct_n(0, index.ntotal))
+    return JoinedSearches(flat, lock)
+
+
+@lru_cache(maxsize=1)
+def _gpu() -> tuple[Any, threading.Lock]:
+    """FAISS's stream and scratch memory on the first GPU, which all indexes share, and a lock: it is for one thread."""
     if not hasattr(faiss, "StandardGpuResources"):
-        raise ValueError("this FAISS knows no GPU: install the extra 'gpu' (faiss-gpu-cu12) in place of faiss-cpu")
+        raise ValueError("this FAISS knows no GPU: pip uninstall faiss-cpu, and pip install 'faiss-gpu>=1.15.1,<1.16'")
     if not faiss.get_num_gpus():
         raise ValueError("FAISS sees no GPU: check the driver (nvidia-smi) and CUDA_VISIBLE_DEVICES")
-    flat = faiss.IndexFlat(index.d, index.metric_type)
-    flat.add(index.reconstruct_n(0, index.ntotal))
-    options = faiss.GpuClonerOptions()
-    options.useFloat16 = True
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, flat, options)
+    resources = faiss.StandardGpuResources()
+    resources.setTempMemory(_GPU_SCRATCH_BYTES)
+    return resources, threading.Lock()

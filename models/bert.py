@@ -165,9 +165,7 @@ def _plain(weight: Tensor) -> Tensor:
     return weight.to_dense() if weight.is_mkldnn else weight
 
 
-def _linear(
-    hidden: Tensor, weights: Mapping[str, Tensor], name: str, then: Literal["none", "gelu"] = "none"
-) -> Tensor:
+def _linear(hidden: Tensor, weights: Mapping[str, Tensor], name: str, then: Literal["none", "gelu"] = "none") -> Tensor:
     """then: what is made of each result."""
     weight, bias = weights[f"{name}.weight"], weights[f"{name}.bias"]
     if weight.is_mkldnn:  # what torch's own compiler calls; "none": not GELU's approximation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ingestion.dense_index import TARGET_RECALL, DenseIndex, DenseIndexInfo, Selection, build_dense_index
+from ingestion.dense_index import (
+    TARGET_RECALL,
+    DenseIndex,
+    DenseIndexInfo,
+    Hits,
+    JoinedSearches,
+    Selection,
+    build_dense_index,
+)
 from models.protocols import Vectors
 
 pytestmark = pytest.mark.unit
@@ -170,7 +179,98 @@ def test_a_selection_knows_its_rows() -> None:
     assert Selection(np.ones(9, dtype=bool)).rows(9).tolist() == list(range(9))
 
 
+def test_searches_that_wait_go_together_and_find_the_same() -> None:
+    index = faiss.IndexFlatIP(DIM)
+    index.add(VECTORS)
+    together = JoinedSearches(index, threading.Lock())
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda place: together.search(QUERIES[place : place + 1], 5 + place % 3), range(100)))
+    for place, (scores, rows) in enumerate(found):
+        assert rows.tolist() == nearest(QUERIES[place], 5 + place % 3, EVERYTHING)
+        assert scores == pytest.approx(VECTORS[rows] @ QUERIES[place], abs=1e-5)
+
+
+def test_an_error_of_joined_searches_reaches_each_of_them_and_the_next_ones_are_tried() -> None:
+    index = faiss.IndexFlatIP(DIM)
+    index.add(VECTORS)
+    together = JoinedSearches(index, threading.Lock())
+    with ThreadPoolExecutor(4) as threads, pytest.raises(AssertionError):
+        list(threads.map(lambda _: together.search(np.zeros((1, DIM + 1), np.float32), 5), range(8)))
+    assert len(together.search(QUERIES[:1], 5)[1]) == 5
+
+
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="this FAISS is built for GPUs")
 def test_a_gpu_without_a_faiss_for_it_says_what_to_install(large: tuple[Path, DenseIndexInfo]) -> None:
     with pytest.raises(ValueError, match="faiss-gpu"):
         DenseIndex(large[0], device="gpu")
+
+
+class TestOnAGpu:
+    """Run where there is one, with the extra 'gpu': the same is found, but for what 16 bits (and the codes' 8) lose."""
+
+    pytestmark = pytest.mark.skipif(
+        not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus(), reason="no GPU, or no FAISS for one"
+    )
+
+    @pytest.fixture(scope="class", params=["flat", "ivf-pq"])
+    def index(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> DenseIndex:
+        path = tmp_path_factory.mktemp("gpu") / "dense.faiss"
+        info = build_dense_index(path, VECTORS, exact_rows=ROWS if request.param == "flat" else 1000)
+        assert info.kind == request.param
+        return DenseIndex(path, device="gpu", exact_codes=100)
+
+    @staticmethod
+    def check(found: Hits, query: Vectors, top_k: int, mask: NDArray[np.bool_]) -> None:
+        rows, scores = [row for row, _ in found], [score for _, score in found]
+        assert len(rows) == len(set(rows)) == min(top_k, int(mask.sum()))
+        assert mask[rows].all()
+        assert scores == sorted(scores, reverse=True)
+        assert scores == pytest.approx(VECTORS[rows] @ query, abs=0.01)
+        last = VECTORS[nearest(query, top_k, mask)[-1]] @ query
+        assert (VECTORS[rows] @ query).min() >= last - 0.01
+
+    @pytest.mark.parametrize("top_k", [1, 10, 100])
+    def test_all_may_be_seen(self, index: DenseIndex, top_k: int) -> None:
+        for query in QUERIES:
+            self.check(index.search(query, top_k, Selection(EVERYTHING)), query, top_k, EVERYTHING)
+        assert recall(index, EVERYTHING) >= 0.98
+
+    @pytest.mark.parametrize("share", [0.9, 0.45, 0.05])
+    def test_deleted_and_hidden_rows_are_not_found(self, index: DenseIndex, share: float) -> None:
+        mask = np.random.default_rng(3).random(ROWS) < share
+        for query in QUERIES:
+            self.check(index.search(query, 10, Selection(mask)), query, 10, mask)
+        assert recall(index, mask) >= 0.97
+
+    def test_a_selection_too_narrow_for_the_gpu_is_searched_by_the_cpu(self, index: DenseIndex) -> None:
+        mask = np.random.default_rng(5).random(ROWS) < 0.002
+        assert recall(index, mask) >= 0.97
+
+    def test_what_may_be_seen_lies_elsewhere(self, index: DenseIndex) -> None:
+        for query in QUERIES[:20]:
+            far = VECTORS @ query < np.quantile(VECTORS @ query, 0.3)
+            found = index.search(query, 20, Selection(far))
+            assert len(found) == 20
+            assert all(far[row] for row, _ in found)
+
+    def test_more_is_asked_for_than_there_is(self, index: DenseIndex) -> None:
+        mask = np.zeros(ROWS, dtype=bool)
+        mask[[5, 700, 5999]] = True
+        assert {row for row, _ in index.search(QUERIES[0], 10, Selection(mask))} == {5, 700, 5999}
+        assert len(index.search(QUERIES[0], ROWS + 1, Selection(EVERYTHING))) > 0.99 * ROWS
+        assert index.search(QUERIES[0], 10, Selection(~EVERYTHING)) == []
+
+    def test_many_at_once(self, index: DenseIndex) -> None:
+        shares = (1.0, 0.9, 0.45, 0.002)
+        selections = [Selection(np.random.default_rng(6).random(ROWS) < share) for share in shares]
+        jobs = [(query, selection) for query in QUERIES for selection in selections]
+        alone = [index.search(query, 10, selection) for query, selection in jobs]
+        with ThreadPoolExecutor(16) as threads:
+            at_once = list(threads.map(lambda job: index.search(job[0], 10, job[1]), jobs * 5))
+        for found, expected in zip(at_once, alone * 5, strict=True):  # sums of a batch are made in another order
+            assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-3)
+
+    def test_an_empty_index(self, index: DenseIndex, tmp_path: Path) -> None:
+        build_dense_index(tmp_path / "empty.faiss", np.empty((0, DIM), np.float32))
+        empty = DenseIndex(tmp_path / "empty.faiss", device="gpu")
+        assert empty.search(QUERIES[0], 5, Selection(np.zeros(0, dtype=bool))) == []
