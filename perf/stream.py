@@ -223,7 +223,10 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
             lengths_s = {}  # of an answer, of each server that is asked nothing else
             for server in servers:
                 await measure(session, server, len(QUESTIONS), 1)  # wakes it, and asks each question once
-                lengths_s[server.name] = (await ask(session, server, next(server.questions))).last_s
+                alone = await ask(session, server, next(server.questions))
+                if alone.error:  # all would begin at once, and a queue would be measured
+                    raise RuntimeError(f"{server.name} gives no answer: {alone.error}")
+                lengths_s[server.name] = alone.last_s
             results = []
             for streams in options.streams:
                 for server in servers:

@@ -60,10 +60,10 @@ _SIGNS_OF_A_CONVERSATION = (b'"conversation_id"', b'"assistant"')
 
 
 class Shedding:
-    """What share of the new conversations to refuse, by how late questions are heard. Pure.
+    """What shares of the questions to refuse, by how late they are heard. Pure.
 
     Where questions are heard late, as many are heard as can be answered. So it aims at that many, less what clears away
-    what waits too much: how much waits follows at once from how many are let in, and the share does not swing.
+    what waits too much: how much waits follows at once from how many are let in, and the shares do not swing.
     """
 
     def __init__(self, target_lag_s: float) -> None:
