@@ -22,10 +22,11 @@ ROOT = Path(__file__).parents[2]
 LIMIT_S = 30.0
 DAEMONS = ("gcs_server", "dashboard.py", "raylet")
 STORE = "--redis_address=127.0.0.1"
-# Starts what `ray start` starts, and leaves it. All of them are shells.
+# Starts what `ray start` starts, and leaves it once it is there. All of them are shells.
 RAY = """#!/bin/sh
 for name in gcs_server dashboard.py raylet; do
     "$BIN/$name" -c 'echo starts; sleep 1000 & wait' "$STORE" >>"$BIN/$name.log" 2>&1 &
+    until grep -qs starts "$BIN/$name.log"; do sleep 0.01; done
 done
 """
 
