@@ -35,10 +35,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import uvloop
 
+from cluster import readiness
 from deployments.settings import SettingsError, TierSettings, load_settings
 from perf.bare_server import running
 from perf.json_object import json_object
@@ -197,15 +199,15 @@ def script_of(tier: TierSettings, max_tokens: int) -> Script:
     return Script(tokens, made.first_token_ms, 1000 / made.tokens_per_s if made.tokens_per_s else 0.0)
 
 
-async def until_ready(session: aiohttp.ClientSession, url: str, tier: str) -> None:
+def until_ready(url: str, tier: str) -> None:
     """While a tier starts, sources are quoted in its place: short answers, which say nothing of a stream's length."""
-    async with asyncio.timeout(_TIMEOUT_S):
-        while True:
-            async with session.get(f"{url}/readyz") as response:
-                tiers = json_object(await response.read()).get("tiers", [])
-            if any(each["name"] == tier and each["state"] == "ready" for each in tiers):
-                return
-            await asyncio.sleep(1)
+    at, due_s = urlsplit(url), time.monotonic() + _TIMEOUT_S
+    while (found := readiness.ask(at.hostname or "", at.port or 80)) is None or found.tiers.get(tier) != "ready":
+        if time.monotonic() > due_s:
+            raise RuntimeError(
+                f"The tier {tier} is not ready after {_TIMEOUT_S:g} s. Is the desk up ('raydesk status')?"
+            )
+        time.sleep(1)
 
 
 async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
@@ -214,7 +216,6 @@ async def run(options: argparse.Namespace, tier: TierSettings) -> list[Result]:
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
         with ExitStack() as peers:
             url = f"{options.url}/v1/chat/completions"
-            await until_ready(session, options.url, tier.name)
             desk = Server("desk", url, tier.model_id, options.max_tokens, never_asked())
             first = await ask(session, desk, QUESTIONS[0])
             if first.error:
@@ -300,6 +301,7 @@ def main() -> None:
         tiers = {tier.model_id: tier for tier in load_settings(options.settings).tiers}
         if options.model not in tiers:
             parser.error(f"{options.settings} has no tier with the model_id {options.model}")
+        until_ready(options.url, tiers[options.model].name)
         results = uvloop.run(run(options, tiers[options.model]))
     except (SettingsError, RuntimeError) as error:
         sys.exit(str(error))

@@ -53,6 +53,7 @@ SHED_HEADER = b"x-raydesk-shed"
 # From the door, while it refuses some: "new" or "running", and the percent of such questions that it refuses.
 CHOSEN_HEADER = "x-raydesk-chosen"
 _MOST_SHED = 0.95  # of all that come some must pass, whose answers tell the door when it is over
+_WORTH_A_LINE = 0.5  # of the log; a smaller share comes and goes with every burst
 _TELL_S = 3.0  # for so long the door is told that it is over
 _HOST = socket.gethostname()
 # What only a conversation that has begun sends along. Looked for in the body's bytes: a refusal must not cost a parse.
@@ -70,7 +71,7 @@ class Shedding:
         self._target_s = target_lag_s
         self.late_s = 0.0  # lately
         self._waits_s = 0.0  # of the questions since the last look, together
-        self._heard_now = 0  # questions, since the last look
+        self.asked = 0  # questions, since the last look
         # Of the last half of a second, the further back the less: questions that were heard and let in; all that came,
         # of new conversations and of running ones.
         self._heard = self._new = self._running = 0.0
@@ -78,7 +79,7 @@ class Shedding:
 
     def note(self, waited_s: float) -> None:
         """A question. waited_s: since the door took it."""
-        self._heard_now += 1
+        self.asked += 1
         self._waits_s += min(waited_s, _MOST_WAIT_S)
 
     def note_kind(self, is_running: bool, of: float, is_let_in: bool) -> None:
@@ -92,11 +93,11 @@ class Shedding:
     def observe(self, lag_s: float, elapsed_s: float) -> None:
         """lag_s: how late this process's loop was. elapsed_s: since the last look; long pauses count as short ones."""
         passed_s = min(elapsed_s, 2 * TICK_S)
-        waited_s = self._waits_s / self._heard_now if self._heard_now else 0.0
+        waited_s = self._waits_s / self.asked if self.asked else 0.0
         late_s = waited_s + min(_ROUNDS * lag_s, _MOST_LAG * self._target_s)
         kept = math.exp(-passed_s / _LATENESS_MEMORY_S)
         self.late_s = kept * self.late_s + (1 - kept) * late_s
-        self._heard_now, self._waits_s = 0, 0.0
+        self.asked, self._waits_s = 0, 0.0
         excess_s = self.late_s - self._target_s
         gain_per_s = _GAIN_PER_S if excess_s > 0 else 1 / self._target_s  # twice as many, where none waits
         aim = self._heard * max(_LEAST_AIM, 1 - gain_per_s * excess_s)
@@ -183,7 +184,6 @@ class Admission:
         """random_share: gives 0-1, evenly distributed. waiting: as `TurnRunner.waiting`. now_s: Unix time."""
         self._waiting = waiting
         self._now_s = now_s
-        self._asked = 0  # questions since the last look
         self._told_s = -math.inf  # loop time at which the door was last told to refuse somebody
         self._had_many_s = -math.inf  # loop time: where all is answered at once, nobody is seen at work
         self._queue = Queue(settings.http.target_wait_s)
@@ -207,7 +207,6 @@ class Admission:
         is_told = host == _HOST and came_ms.isdecimal() and len(came_ms) < 20  # other machines' clocks may differ
         waited_s = max(0.0, self._now_s() - int(came_ms) / 1000) if is_told else 0.0
         self._shedding.note(waited_s)
-        self._asked += 1
         return waited_s
 
     def tells(self) -> list[tuple[bytes, bytes]]:
@@ -243,15 +242,14 @@ class Admission:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = loop.time()
-            elapsed_s = now_s - looked_s
-            lag_s = max(0.0, elapsed_s - TICK_S)
-            self._shedding.observe(lag_s, elapsed_s)
-            if self._asked / elapsed_s * self._shedding.late_s >= _FEW:  # by Little's law so many were there
+            elapsed_s, asked = now_s - looked_s, self._shedding.asked
+            self._shedding.observe(max(0.0, elapsed_s - TICK_S), elapsed_s)
+            if asked / elapsed_s * self._shedding.late_s >= _FEW:  # by Little's law so many were there
                 self._had_many_s = now_s
-            self._asked = 0
             self._queue.observe(*self._waiting(), elapsed_s)
             looked_s = now_s
-            if (self._share(is_running=False) == 1) != was_shedding:  # a little comes and goes with every burst
+            share = self._share(is_running=False)
+            if (share > 0 if was_shedding else share >= _WORTH_A_LINE) != was_shedding:
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 

@@ -164,9 +164,7 @@ async def test_a_stored_answer_waits_for_the_turn_before_it(tmp_path: Path) -> N
     await turn_recorder.stop()
 
 
-async def test_who_leaves_during_the_look_up_lets_the_next_turn_of_the_conversation_begin(tmp_path: Path) -> None:
-    sessions = InMemorySessions()
-    shop = await Shop(tmp_path, sessions=sessions).ready()
+async def leave_during_the_look_up(shop: Shop) -> None:
     looks = asyncio.Event()
 
     async def never(*_: object) -> None:
@@ -184,28 +182,18 @@ async def test_who_leaves_during_the_look_up_lets_the_next_turn_of_the_conversat
     await looks.wait()
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)
-    await sessions.begin(SessionKey("demo", "loopback", "c"), 1)
     await turn_recorder.stop()
+
+
+async def test_who_leaves_during_the_look_up_lets_the_next_turn_of_the_conversation_begin(tmp_path: Path) -> None:
+    sessions = InMemorySessions()
+    await leave_during_the_look_up(await Shop(tmp_path, sessions=sessions).ready())
+    await sessions.begin(SessionKey("demo", "loopback", "c"), 1)
 
 
 async def test_who_leaves_during_the_look_up_is_recorded_as_gone(tmp_path: Path) -> None:
     shop = await Shop(tmp_path).ready()
-
-    async def never(*_: object) -> None:
-        await asyncio.Event().wait()
-
-    shop.pipeline.cache.lookup_exact = never  # type: ignore[union-attr,method-assign,assignment]
-    turn_recorder = recorder(shop)
-
-    async def ask() -> None:
-        async with runner(shop, turn_recorder).open(shop.request("How long does a refund take?")):
-            pass
-
-    asking = asyncio.create_task(ask())
-    await asyncio.sleep(0.02)
-    asking.cancel()
-    await asyncio.gather(asking, return_exceptions=True)
-    await turn_recorder.stop()
+    await leave_during_the_look_up(shop)
     assert [row["outcome"] for row in await shop.turn_log.recent("demo", 2)] == ["disconnected"]
 
 

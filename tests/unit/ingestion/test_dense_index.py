@@ -206,7 +206,7 @@ def test_a_gpu_without_a_faiss_for_it_says_what_to_install(large: tuple[Path, De
 
 
 class TestOnAGpu:
-    """Run where there is one, with the extra 'gpu': the same is found, but for what 16 bits (and the codes' 8) lose."""
+    """Run where there is one, with faiss-gpu: the same is found, but for what 16 bits (and the codes' 8) lose."""
 
     pytestmark = pytest.mark.skipif(
         not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus(), reason="no GPU, or no FAISS for one"
