@@ -12,6 +12,10 @@
 #   - Two lines of log for each request, one to a syslog that mostly is not there, one that Serve's Python takes apart to count
 #     what the ingresses count themselves (`raydesk_…`), cost a tenth of the answers. Who sets RAY_SERVE_HAPROXY_LOG_TARGET, or
 #     RAY_SERVE_HAPROXY_METRICS_ENABLED=1, has them.
+#   - Where a quarter of the connections that it may have are open, HAProxy keeps none to the replicas: it opens one for each
+#     request, and a replica takes one of them a round of its loop. A crowd waited there for a replica that had time.
+#   - A replica's socket holds 2,048 connections that it has not taken yet; who comes then is heard a second later, or three,
+#     or seven. No more than it holds are opened to one: the others wait here, for a second at most.
 #   - A door that is opened again knows no replica until Serve's controller has told it: it begins with those of before.
 #   - A HAProxy whose manager was killed goes on with what it knew, on the same port: the next one takes over from it.
 set -eu
@@ -38,9 +42,11 @@ if [ -n "$config" ]; then
     [ "${RAY_SERVE_HAPROXY_METRICS_ENABLED:-}" = 1 ] || dropped="$dropped|log .* local1 "
     closed=$here/haproxy_503.http
     sed -i -E \
+        -e 's/^global$/&\n    tune.pool-low-fd-ratio 90\n    tune.pool-high-fd-ratio 95/' \
         -e "/^[[:space:]]*($dropped)/d" \
         -e '/^frontend (http|grpc)_frontend/,/^[[:space:]]*bind/!s/^([[:space:]]*bind[[:space:]]+)\*?:([0-9]+)/\1127.0.0.1:\2/' \
         -e "/^frontend http_frontend/r $here/haproxy_door.cfg" \
+        -e '/ backup$/!s/^[[:space:]]*server .* check .*/& maxconn 2000/' \
         -e 's/^([[:space:]]*)(server .*) backup$/\1timeout queue 1s\n\1\2 backup maxconn 100/' \
         -e "s|^([[:space:]]*errorfile 50[234]) .*|\1 $closed|" \
         -e "/^backend default_backend/,/return/s|return status 404 .*|return status 503 errorfile $closed|" \

@@ -1,15 +1,19 @@
 """How a desk bears many connections, and more questions than it can answer: `python -m perf.connections --url URL`.
 
-Three windows, all with questions whose answers are stored:
+Three windows:
 
 1. `--connections` WebSockets and as many HTTP connections are held at once; each asks every `--pause-s` seconds, as a
-   customer who reads does. Time to the first piece of text, and what a connection costs in memory.
+   customer who reads does, what has a stored answer. Time to the first piece of text, and what a connection costs in
+   memory.
 2. A closed loop finds how many answers a second the desk gives at most.
-3. An open loop asks twice that for `--overload-s` seconds, no matter what comes back. What counts: how long those wait
-   who are let in, how many are (goodput beside the peak), and whether the others are told 429 or 503 with a
-   `Retry-After` of 1 to 60 seconds, and how soon.
+3. An open loop asks twice that (`--factor`) for `--overload-s` seconds, no matter what comes back. What counts: how
+   long those wait who are let in, how many are (goodput beside the peak), whether the others are told 429 or 503 with a
+   `Retry-After` of 1 to 60 seconds, and how soon; by how much the replica has grown; and after how many seconds half
+   of the peak is served as before: all of it, with at most 1.5 times the p95.
 
-In both loops `--running-share` of the questions are of conversations that have begun.
+In both loops `--running-share` of the questions are of conversations that have begun. `--asked never` makes their
+questions new ones, each of which is encoded, searched for and answered by a model: there the desk's own capacity is
+what is overrun, and not this machine's, which client and door share with it.
 Prints a table; the last line is one JSON document. Talks to loopback and to nothing else.
 """
 
@@ -22,7 +26,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +39,7 @@ from perf.load import QUESTIONS, EventReader
 from perf.loopback import loopback_url
 from perf.metrics import Percentiles, percentiles, ratio
 from perf.provenance import provenance
+from perf.stream import never_asked
 
 _TIMEOUT_S = 30.0
 _PEAK_CONNECTIONS = 32
@@ -42,6 +47,7 @@ _PAUSE_AFTER_REFUSAL_S = 0.1  # a refusal takes no time: without a pause the loo
 _OPENING_AT_ONCE = 25  # connections that are opened together: it is the holding that is measured
 _STEP_S = 0.005  # of the open loop
 _CONVERSATIONS = 20_000  # that run in it: turns of one follow each other, and a customer has seconds between two
+_RECOVERY_S, _NORMAL = 15, 1.5  # how long to wait for it after the open loop; of the p95 before
 _MOST_IN_FLIGHT = 4000  # of the open loop; beyond, the client is what is overloaded, and says so
 
 
@@ -223,22 +229,22 @@ async def _use(ask: Asker, pause_s: float, stop: asyncio.Event, asks: list[Ask])
         pause = pause_s
 
 
-def _next_body(number: int, running_share: float) -> dict[str, Any]:
-    """Of a conversation that runs, or of a new one; number: of questions asked before."""
-    fields = {"conversation_id": f"c{number % _CONVERSATIONS}"} if random.random() < running_share else {}
-    return _body(random.choice(QUESTIONS), **fields)
+def bodies(questions: Iterator[str], running_share: float) -> Iterator[dict[str, Any]]:
+    """Of conversations that run, and of new ones."""
+    for number, question in enumerate(questions):
+        fields = {"conversation_id": f"c{number % _CONVERSATIONS}"} if random.random() < running_share else {}
+        yield _body(question, **fields)
 
 
-async def peak(url: str, seconds: float, running_share: float) -> float:
+async def peak(url: str, seconds: float, asked: Iterator[dict[str, Any]]) -> float:
     """Answers a second of a closed loop, of the questions that the open one asks, too."""
     until = time.perf_counter() + seconds
     answered = 0
-    numbers = itertools.count()
 
     async def loop(client: LeanClient) -> None:
         nonlocal answered
         while time.perf_counter() < until:
-            if (await ask_http(client, _next_body(next(numbers), running_share))).status == 200:
+            if (await ask_http(client, next(asked))).status == 200:
                 answered += 1
             else:
                 await asyncio.sleep(_PAUSE_AFTER_REFUSAL_S)
@@ -248,7 +254,9 @@ async def peak(url: str, seconds: float, running_share: float) -> float:
     return answered / seconds
 
 
-async def overload(url: str, per_s: float, seconds: float, running_share: float) -> tuple[list[Ask], list[float]]:
+async def ask_openly(
+    url: str, per_s: float, seconds: float, bodies: Iterator[dict[str, Any]]
+) -> tuple[list[Ask], list[float]]:
     """Asks `per_s` times a second, whatever comes back; waits for what was asked within the window.
 
     Also how late this program itself was, ms: where that is much, what it says of waits is of itself.
@@ -265,7 +273,7 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
     async with LeanClient(url) as client:
         while (now := time.perf_counter() - began) < seconds:
             while asked < now * per_s and len(in_flight) < _MOST_IN_FLIGHT:
-                task = asyncio.create_task(ask_http(client, _next_body(asked, running_share)))
+                task = asyncio.create_task(ask_http(client, next(bodies)))
                 task.add_done_callback(landed)
                 in_flight.add(task)
                 asked += 1
@@ -274,6 +282,18 @@ async def overload(url: str, per_s: float, seconds: float, running_share: float)
         while in_flight:
             await asyncio.wait(set(in_flight))
         return asks, late_ms
+
+
+async def recovered_after_s(
+    url: str, per_s: float, normal_p95_ms: float, asked: Iterator[dict[str, Any]]
+) -> int | None:
+    """Seconds until all are served again as they were; None: not in the time that is given for it."""
+    for second in range(1, _RECOVERY_S + 1):
+        asks, _ = await ask_openly(url, per_s, 1.0, asked)
+        waits = percentiles([ask.wait_ms for ask in asks if ask.status == 200])
+        if waits and waits.p95 <= _NORMAL * normal_p95_ms and all(ask.status == 200 for ask in asks):
+            return second
+    return None
 
 
 def _session(limit: int) -> aiohttp.ClientSession:
@@ -328,14 +348,23 @@ async def measure(options: argparse.Namespace) -> dict[str, Any]:
         waits = percentiles([ask.wait_ms for ask in asks if ask.status == 200])
         lost = sum(ask.status != 200 for ask in asks)
         result["held"][kind] = {"asks": len(asks), "not_answered": lost, "ttft_ms": waits and asdict(waits)}
-    result["peak_per_s"] = await peak(options.url, options.peak_s, options.running_share)
-    cpu_s, began = time.process_time(), time.perf_counter()
-    per_s = options.factor * result["peak_per_s"]
-    asks, late_ms = await overload(options.url, per_s, options.overload_s, options.running_share)
+    questions = never_asked() if options.asked == "never" else (random.choice(QUESTIONS) for _ in itertools.count())
+    asked = bodies(questions, options.running_share)
+    peak_per_s = await peak(options.url, options.peak_s, asked)
+    normal, _ = await ask_openly(options.url, peak_per_s / 2, options.peak_s, asked)
+    normal_ms = percentiles([ask.wait_ms for ask in normal if ask.status == 200])
+    memory_kib, cpu_s, began = _resident_kib(replica), time.process_time(), time.perf_counter()
+    asks, late_ms = await ask_openly(options.url, options.factor * peak_per_s, options.overload_s, asked)
     late = percentiles(late_ms)
-    result["client_late_ms"] = late and asdict(late)
-    result["client_cpu_share"] = (time.process_time() - cpu_s) / (time.perf_counter() - began)
-    result["overload"] = asdict(overload_of(asks, options.overload_s, result["peak_per_s"]))
+    result |= {
+        "peak_per_s": peak_per_s,
+        "half_of_peak_ms": normal_ms and asdict(normal_ms),
+        "client_late_ms": late and asdict(late),
+        "client_cpu_share": (time.process_time() - cpu_s) / (time.perf_counter() - began),
+        "grown_mib": None if memory_kib is None else ((_resident_kib(replica) or memory_kib) - memory_kib) / 1024,
+        "overload": asdict(overload_of(asks, options.overload_s, peak_per_s)),
+        "recovered_after_s": normal_ms and await recovered_after_s(options.url, peak_per_s / 2, normal_ms.p95, asked),
+    }
     return result
 
 
@@ -343,6 +372,7 @@ def print_table(result: dict[str, Any]) -> None:
     print(f"{'':34}{'p50':>9}{'p95':>9}{'p99':>9}")
     rows = {f"{kind}, first text, ms": one["ttft_ms"] for kind, one in result["held"].items()}
     over = result["overload"]
+    rows["half of the peak, ms"] = result["half_of_peak_ms"]
     rows |= {"overload, answered, ms": over["answered_wait_ms"], "overload, refused, ms": over["refused_wait_ms"]}
     rows["this program late, ms"] = result["client_late_ms"]
     for name, values in rows.items():
@@ -359,6 +389,12 @@ def print_table(result: dict[str, Any]) -> None:
     for kind in ("running", "new"):
         share = over[f"{kind}_answered_share"]
         print(f"{kind + ' conversations answered':34}{'        -' if share is None else f'{share:9.1%}'}")
+    if result["grown_mib"] is not None:
+        print(f"{'replica, grown by':34}{result['grown_mib']:9.1f} MiB")
+    recovered_s = result["recovered_after_s"]
+    print(
+        f"{'half of the peak again as before':34}{recovered_s or '     not':>9} {'s after' if recovered_s else 'yet'}"
+    )
     print(f"{'client':34}{result['client_cpu_share']:9.2f} of a core")
 
 
@@ -371,6 +407,9 @@ def main() -> None:
     parser.add_argument("--peak-s", type=float, default=10.0, help="of the closed loop (10)")
     parser.add_argument("--overload-s", type=float, default=60.0, help="of the open loop (60)")
     parser.add_argument("--factor", type=float, default=2.0, help="questions of the open loop, of the peak (2)")
+    parser.add_argument(
+        "--asked", choices=["before", "never"], default="before", help="what both loops ask (before: stored answers)"
+    )
     parser.add_argument(
         "--running-share",
         type=float,

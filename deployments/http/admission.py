@@ -9,7 +9,7 @@ begin a conversation are refused rather than those of running ones. Where few ar
 refused.
 
 To refuse a question takes this process a third of what it takes to answer one. So it tells the door in front of it
-what shares to refuse (`cluster/haproxy_door.cfg`), and what the door has chosen it does not choose anew.
+what shares to refuse (`cluster/haproxy_door.cfg`), and refuses itself only what these have grown by since.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ _MOST_LAG = 2.0  # of the target: no more counts of one pause of the process, wh
 _ROUNDS = 4  # of the loop, that a turn needs
 _MOST_WAIT_S = 1.0  # that counts of one question
 _LATE_FOR_ALL, _TOO_LATE = 3.0, 4.0  # of the target: some of all are refused, whatever the share; everyone is
-# Of all answers, those that running conversations have before any new one. As a turn of theirs costs twice as much, it
-# is two thirds of the work: with more, an overload would shut new customers out, for fewer answers in all.
+# Of all answers, those that running conversations have before any new one where questions are heard late; up to half of
+# the target they have all. As a turn of theirs costs the loop twice as much, a half is two thirds of the work: with
+# more, an overload would shut new customers out, for fewer answers in all.
 _FIRST_FOR_RUNNING = 0.5
 _MOST_RETRY_S = 60
 CAME_HEADER = "x-raydesk-came"  # from the door: its host, and when it took the question, Unix ms
@@ -70,8 +71,7 @@ class Shedding:
     def __init__(self, target_lag_s: float) -> None:
         self._target_s = target_lag_s
         self.late_s = 0.0  # lately
-        self._waits_s = 0.0  # of the questions since the last look, together
-        self.asked = 0  # questions, since the last look
+        self._waits_s, self._asked = 0.0, 0  # of the questions since the last look, together; how many they are
         # Of the last half of a second, the further back the less: questions that were heard and let in; all that came,
         # of new conversations and of running ones.
         self._heard = self._new = self._running = 0.0
@@ -79,7 +79,7 @@ class Shedding:
 
     def note(self, waited_s: float) -> None:
         """A question. waited_s: since the door took it."""
-        self.asked += 1
+        self._asked += 1
         self._waits_s += min(waited_s, _MOST_WAIT_S)
 
     def note_kind(self, is_running: bool, of: float, is_let_in: bool) -> None:
@@ -93,26 +93,30 @@ class Shedding:
     def observe(self, lag_s: float, elapsed_s: float) -> None:
         """lag_s: how late this process's loop was. elapsed_s: since the last look; long pauses count as short ones."""
         passed_s = min(elapsed_s, 2 * TICK_S)
-        waited_s = self._waits_s / self.asked if self.asked else 0.0
+        waited_s = self._waits_s / self._asked if self._asked else 0.0
         late_s = waited_s + min(_ROUNDS * lag_s, _MOST_LAG * self._target_s)
         kept = math.exp(-passed_s / _LATENESS_MEMORY_S)
         self.late_s = kept * self.late_s + (1 - kept) * late_s
-        self.asked, self._waits_s = 0, 0.0
+        self._waits_s, self._asked = 0.0, 0
         excess_s = self.late_s - self._target_s
         gain_per_s = _GAIN_PER_S if excess_s > 0 else 1 / self._target_s  # twice as many, where none waits
         aim = self._heard * max(_LEAST_AIM, 1 - gain_per_s * excess_s)
-        of_running = min(self._running, max(_FIRST_FOR_RUNNING * aim, aim - self._new))
+        first = min(1.0, max(_FIRST_FOR_RUNNING, 2 * (1 - self.late_s / self._target_s)))
+        of_running = min(self._running, max(first * aim, aim - self._new))
         self.running_share = _refused(of_running, self._running)
         self.share = _refused(aim - of_running, self._new)
         kept = math.exp(-passed_s / _RATES_MEMORY_S)
         self._heard, self._new, self._running = kept * self._heard, kept * self._new, kept * self._running
 
-    def refusal_probability(self, is_running: bool, is_chosen: bool = False) -> float:
-        """is_running: of a conversation that has begun. is_chosen: the door has let it pass."""
+    @property
+    def there(self) -> float:
+        """How many wait to be heard, by Little's law."""
+        return (self._new + self._running) / _RATES_MEMORY_S * self.late_s
+
+    def refusal_probability(self, is_running: bool) -> float:
+        """is_running: of a conversation that has begun."""
         late = self.late_s / self._target_s
         of_all = min(1.0, max(0.0, (late - _LATE_FOR_ALL) / (_TOO_LATE - _LATE_FOR_ALL)))
-        if is_chosen:
-            return of_all
         return max(of_all, self.running_share if is_running else self.share)
 
     def is_too_late(self, waited_s: float) -> bool:
@@ -149,15 +153,15 @@ class Queue:
 
     @property
     def limit(self) -> float:
-        """Turns that may wait; of new conversations half as many."""
+        """Turns that get done in time. Of new conversations half as many may wait, of running ones twice as many."""
         if self._busy_s < _LEAST_SEEN_S:
             return math.inf
         return max(2 * _FEW_WAITING, self._target_s * self._got_on / self._busy_s)
 
     def refusal_probability(self, is_running: bool) -> float:
-        """is_running: of a conversation that has begun."""
+        """is_running: of a conversation that has begun. All of them get on, unless they alone are too many."""
         full = self._waiting / self.limit
-        return min(1.0, max(0.0, full - 1 if is_running else 2 * full - 1))
+        return min(1.0, max(0.0, 2 * full - 3 if is_running else 4 * full - 2))
 
 
 class AtWork:
@@ -228,7 +232,8 @@ class Admission:
         bucket = self._buckets.get(principal.key_id)
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
-        share = self._share(is_running, is_chosen=chosen_of is not None)
+        # The door refuses by what it was told some time ago: what is left of the share is to be refused here.
+        share = 1 - (1 - self._share(is_running)) * (chosen_of or 1.0)
         is_refused = self._random_share() < share or (self._is_busy and self._shedding.is_too_late(waited_s))
         self._shedding.note_kind(is_running, chosen_of or 1.0, not is_refused)
         if is_refused:
@@ -242,9 +247,9 @@ class Admission:
         while True:
             await asyncio.sleep(TICK_S)
             now_s = loop.time()
-            elapsed_s, asked = now_s - looked_s, self._shedding.asked
+            elapsed_s = now_s - looked_s
             self._shedding.observe(max(0.0, elapsed_s - TICK_S), elapsed_s)
-            if asked / elapsed_s * self._shedding.late_s >= _FEW:  # by Little's law so many were there
+            if self._shedding.there >= _FEW:
                 self._had_many_s = now_s
             self._queue.observe(*self._waiting(), elapsed_s)
             looked_s = now_s
@@ -253,9 +258,8 @@ class Admission:
                 was_shedding = not was_shedding
                 log.warning("shedding" if was_shedding else "shedding_ended", at_work=self.at_work.count)
 
-    def _share(self, is_running: bool, is_chosen: bool = False) -> float:
-        of_late = self._shedding.refusal_probability(is_running, is_chosen)
-        share = max(of_late, self._queue.refusal_probability(is_running or is_chosen))
+    def _share(self, is_running: bool) -> float:
+        share = max(self._shedding.refusal_probability(is_running), self._queue.refusal_probability(is_running))
         return share if share and self._is_busy else 0.0
 
     @property

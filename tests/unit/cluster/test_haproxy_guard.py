@@ -116,4 +116,10 @@ def test_few_may_be_at_the_slow_proxy_that_serve_falls_back_to(tmp_path: Path) -
     lines = guarded(tmp_path)
     assert "timeout queue 1s" in lines
     assert "server SERVE_PROXY_ACTOR-fallback-b 127.0.0.1:27182 check backup maxconn 100" in lines
-    assert "server SERVE_REPLICA_raydesk-ingress-a 127.0.0.1:27000 check observe layer4" in lines
+
+
+def test_a_crowd_waits_in_the_door_and_not_in_the_socket_of_a_replica(tmp_path: Path) -> None:
+    lines = guarded(tmp_path)
+    assert "server SERVE_REPLICA_raydesk-ingress-a 127.0.0.1:27000 check observe layer4 maxconn 2000" in lines
+    at = lines.index("global")
+    assert lines[at + 1 : at + 3] == ["tune.pool-low-fd-ratio 90", "tune.pool-high-fd-ratio 95"]

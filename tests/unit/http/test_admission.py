@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import socket
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -107,7 +108,18 @@ def test_where_even_running_conversations_are_too_many_some_of_all_are_refused()
     for _ in range(100):
         made.note(10 * TARGET_S)
         made.observe(0.0, TICK_S)
-    assert made.refusal_probability(True) == made.refusal_probability(True, is_chosen=True) == 1
+    assert made.refusal_probability(True) == 1
+
+
+def test_a_few_who_waited_long_are_no_crowd() -> None:
+    """As those who come while a desk starts, which wait until it is there."""
+    made = Shedding(TARGET_S)
+    for _ in range(3):
+        made.note(30.0)
+        made.note_kind(is_running=False, of=1.0, is_let_in=True)
+    made.observe(0.5, 0.55)
+    assert made.late_s > TARGET_S
+    assert 0 < made.there < 8
 
 
 def test_who_has_waited_too_long_is_known() -> None:
@@ -143,7 +155,9 @@ async def test_who_waited_outside_is_heard_late_too(host: str, waited_ms: int, i
     watching = asyncio.create_task(admission.watch())
     for _ in range(40):
         for _ in range(16):
-            admission.note(f"{host} {2_000_000 - waited_ms}")
+            waited_s = admission.note(f"{host} {2_000_000 - waited_ms}")
+            with suppress(OverloadedError):
+                admission.check(Principal("demo", frozenset(), "loopback"), False, waited_s)
         await asyncio.sleep(0.02)
     watching.cancel()
     assert bool(admission.tells()) == is_late
@@ -165,7 +179,8 @@ def queue(waiting: int, per_s: float, seconds: float = 5) -> Queue:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "new", "running"), [(50, 0, 0), (75, 0.5, 0), (100, 1, 0), (150, 1, 0.5), (200, 1, 1), (999, 1, 1)]
+    ("waiting", "new", "running"),
+    [(50, 0, 0), (62, 0.5, 0), (75, 1, 0), (150, 1, 0), (175, 1, 0.5), (200, 1, 1), (999, 1, 1)],
 )
 def test_no_more_may_wait_than_get_on_in_time(waiting: int, new: float, running: float) -> None:
     made = queue(waiting, per_s=200)
@@ -228,15 +243,21 @@ def test_a_share_is_told_503_at_once(share: float, luck: float, new: int, runnin
 
 
 @pytest.mark.parametrize(("share", "told"), [(0.0, None), (0.6, "60 20"), (0.95, "95 90"), (1.0, "95 95")])
-def test_the_door_is_told_whom_to_refuse_and_what_it_chose_is_not_chosen_anew(
-    share: float, told: str | None, turns: ScriptedTurns
-) -> None:
+def test_the_door_is_told_whom_to_refuse(share: float, told: str | None, turns: ScriptedTurns) -> None:
     client = overloaded_client(turns, share, luck=0.5)
     for response in (client.post("/v1/chat", json=NEW), client.get("/healthz")):
         assert response.headers.get("x-raydesk-shed") == told
-    for kind in ("running 20", "new 60"):
-        chosen = client.post("/v1/chat", json=NEW, headers={"x-raydesk-chosen": kind})
-        assert chosen.status_code == (503 if share == 1.0 else 200)
+
+
+@pytest.mark.parametrize(("door_refused", "refused"), [(None, 0.9), (50, 0.8), (80, 0.5), (90, 0.0), (95, 0.0)])
+def test_what_the_door_has_refused_is_not_refused_again(
+    door_refused: int | None, refused: float, turns: ScriptedTurns
+) -> None:
+    """Nine of ten are to be refused, by both of them together."""
+    chosen = {} if door_refused is None else {"x-raydesk-chosen": f"new {door_refused}"}
+    for luck in (0.01, 0.3, 0.6, 0.7, 0.85, 0.95):
+        response = overloaded_client(turns, 0.9, luck).post("/v1/chat", json=NEW, headers=chosen)
+        assert response.status_code == (503 if luck < refused else 200)
 
 
 @pytest.mark.parametrize(
