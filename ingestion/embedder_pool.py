@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ingestion.chunk import Chunk
-from ingestion.embedding import embed_texts, embedding_text, load, question_text, vector_key
+from ingestion.embedding import Ahead, embed_texts, embedding_text, question_text, vector_key
 from ingestion.errors import EmbedderError
 from ingestion.language import width
 from ingestion.progress import Progress
@@ -50,7 +50,7 @@ class _Text:
 
 def embed(
     chunks: Sequence[Chunk],
-    encoder: EmbedderRecipe,
+    encoder: Ahead,
     table: VectorTable,
     work: VectorWork,
     *,
@@ -75,7 +75,7 @@ def embed(
     # Alike ones together, since a batch is padded to its longest; the longest first, so that all finish together.
     missing.sort(key=lambda each: width(each.text), reverse=True)
     here = len(missing) <= _FEW and not pool.gpus
-    for batch in _embed_here(missing, encoder, pool) if here else _embed_on_ray(missing, encoder, pool, session):
+    for batch in _embed_here(missing, encoder, pool) if here else _embed_on_ray(missing, encoder.recipe, pool, session):
         work.add(batch)
         table.fill(batch)
         done += len(batch.keys)
@@ -83,9 +83,9 @@ def embed(
     return len(missing)
 
 
-def _embed_here(texts: Sequence[_Text], encoder: EmbedderRecipe, pool: Pool) -> Iterator[VectorBatch]:
+def _embed_here(texts: Sequence[_Text], encoder: Ahead, pool: Pool) -> Iterator[VectorBatch]:
     """By one embedder, which threads share."""
-    embedder = load(encoder)
+    embedder = encoder.get()
 
     def embed_part(part: Sequence[_Text]) -> VectorBatch:
         vectors = embed_texts(embedder, [each.text for each in part], [each.question for each in part])

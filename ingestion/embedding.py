@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -49,10 +50,24 @@ def identity_of(encoder: EmbedderRecipe) -> str:
         return encoder.identity()
 
 
-def load(encoder: EmbedderRecipe) -> Embedder:
-    """Raises `EmbedderError`."""
-    with _our_error():
-        return encoder.load()
+class Ahead:
+    """An encoder that can be loaded beside other work: two seconds, most of them imports."""
+
+    def __init__(self, recipe: EmbedderRecipe) -> None:
+        self.recipe = recipe
+        self._loaded: Future[Embedder] | None = None
+
+    def begin(self) -> None:
+        """Of no effect where it has begun."""
+        if self._loaded is None:
+            threads = ThreadPoolExecutor(1, thread_name_prefix="encoder-ahead")
+            self._loaded = threads.submit(self.recipe.load)
+            threads.shutdown(wait=False)
+
+    def get(self) -> Embedder:
+        """Raises `EmbedderError`."""
+        with _our_error():
+            return self.recipe.load() if self._loaded is None else self._loaded.result()
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +17,7 @@ import numpy as np
 from ingestion.chunk import Chunk, content_digest
 from ingestion.difference import Difference, StoredChunk, compare
 from ingestion.embedder_pool import Pool, embed
-from ingestion.embedding import identity_of, vector_key
+from ingestion.embedding import Ahead, identity_of, vector_key
 from ingestion.errors import (
     CorruptVersionError,
     NothingToIngestError,
@@ -28,12 +30,16 @@ from ingestion.progress import Progress, no_progress
 from ingestion.ray_session import RaySession
 from ingestion.reading import ReadLimits, read
 from ingestion.report import IngestReport, Plan, reject_share
-from ingestion.rows import Gathered, gather
+from ingestion.rows import Gathered, Piece, gather
 from ingestion.segment import INDEX_FORMAT
 from ingestion.store import Changes, KnowledgeStore, Manifest
 from ingestion.vectors import VectorBatch, VectorTable, VectorWork
 from ingestion.web import WebClient
 from models.protocols import EmbedderRecipe
+
+# New objects between looks for garbage among them. An encoder's imports and a collection's chunks stay: looking through
+# them, ever again and once more at the end of the process, took a fifth of a small change.
+_GC_THRESHOLD = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +118,19 @@ def ingest(
     clock = _Clock()
     store = KnowledgeStore(root, parts=parts)
     store.current_version(tenant, collection)  # a name that is none is said now, not after the work
-    with RaySession(concurrency, show_bars=sys.stderr.isatty() and progress is no_progress) as session:
-        survey = _survey(store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, clock)
+    bars = sys.stderr.isatty() and progress is no_progress
+    with _little_garbage(), RaySession(concurrency, show_bars=bars) as session:
+        ahead = Ahead(encoder)
+        survey = _survey(
+            store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, clock, ahead
+        )
         _check(survey.found, max_reject_share)
         found, difference = survey.found, survey.difference
         vectors = VectorTable(vector_key(chunk) for chunk in difference.added)
         work = VectorWork(open_files(root), f"{tenant}/{collection}", survey.identity)
         pool = Pool(concurrency, gpus_per_embedder)
         with clock.stage("embed"):
-            embedded = embed(survey.missing, encoder, vectors, work, pool=pool, session=session, progress=progress)
+            embedded = embed(survey.missing, ahead, vectors, work, pool=pool, session=session, progress=progress)
     pairs = sum(chunk.kind == "qa" for chunk in found.chunks)
     report = IngestReport(
         tenant=tenant,
@@ -166,14 +176,19 @@ def _survey(
     session: RaySession,
     progress: Progress,
     clock: _Clock,
+    ahead: Ahead | None = None,
 ) -> _Survey:
-    with clock.stage("read"):
-        sources = list_sources(paths, WebClient(limits.web))
-        identity = identity_of(encoder)
-        found = gather(read(sources, collection, limits, session, progress))
+    """ahead: begins to load with the first text of a published collection that has no vector yet."""
     with clock.stage("compare"):
         published, notes = _published(store, tenant, collection)
         stored = _stored_chunks(store, published)
+        known = {chunk.vector_key for chunk in stored}
+    with clock.stage("read"):
+        sources = list_sources(paths, WebClient(limits.web))
+        pieces = read(sources, collection, limits, session, progress)
+        found = gather(pieces if ahead is None or published is None else _watched(pieces, known, ahead))
+        identity = identity_of(encoder)
+    with clock.stage("compare"):
         unreadable = [reject.source for reject in found.rejects]
         by_hand = {chunk.document_id for chunk in stored if chunk.origin == "edit"}
         chunks = [chunk for chunk in found.chunks if chunk.document_id not in by_hand]
@@ -184,11 +199,17 @@ def _survey(
             gone = difference.removed | {chunk.id for chunk in chunks}
             stay = store.chunks(tenant, collection, published.version, {chunk.id for chunk in stored} - gone)
             difference = replace(difference, added=(*chunks, *stay), removed=frozenset(), unchanged=0)
-            base, stored = None, []
-        known = {chunk.vector_key for chunk in stored}
+            base, known = None, set()
         wanted = {vector_key(chunk): chunk for chunk in difference.added}
         missing = tuple(chunk for key, chunk in wanted.items() if key not in known)
     return _Survey(len(sources), found, identity, published, base, difference, missing, notes)
+
+
+def _watched(pieces: Iterable[Piece], known: Collection[str], ahead: Ahead) -> Iterator[Piece]:
+    for piece in pieces:
+        if isinstance(piece.found, Chunk) and vector_key(piece.found) not in known:
+            ahead.begin()
+        yield piece
 
 
 def _published(store: KnowledgeStore, tenant: str, collection: str) -> tuple[Manifest | None, tuple[str, ...]]:
@@ -260,6 +281,18 @@ def _changes(store: KnowledgeStore, survey: _Survey, vectors: VectorTable, repor
     )
 
 
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    before = gc.get_threshold()
+    gc.set_threshold(_GC_THRESHOLD)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 class _Clock:
     def __init__(self) -> None:
         self._begin = time.monotonic()
@@ -269,7 +302,7 @@ class _Clock:
     def stage(self, name: str) -> Iterator[None]:
         begin = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - begin, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - begin, 3)
 
     @property
     def total_s(self) -> float:

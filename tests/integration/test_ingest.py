@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -96,13 +97,25 @@ def store_of(company: Path) -> KnowledgeStore:
     return KnowledgeStore(company.parent / "knowledge")
 
 
+@dataclass(frozen=True)
+class Counted(HashEncoder):
+    loads: list[int] = field(default_factory=list)
+
+    def load(self) -> HashEmbedder:
+        self.loads.append(1)
+        return super().load()
+
+
 def test_a_second_run_embeds_only_what_changed(company: Path) -> None:
     first = run(company)
-    again = run(company)
+    encoder = Counted()
+    again = run(company, encoder=encoder)
+    assert not encoder.loads
     assert (again.version, again.embedded, again.reused_vectors) == ("v000001", 0, first.embedded)
     assert "nothing has changed" in again.notes[0]
     (company / "articles" / "returns.md").write_text("---\ntitle: Returns\n---\nWithin 14 days.")
-    third = run(company)
+    third = run(company, encoder=encoder)
+    assert len(encoder.loads) == 1  # while the others were read
     assert (third.version, third.embedded, third.reused_vectors, third.duplicates) == ("v000002", 1, 5, 0)
     assert (third.new_documents, third.changed_documents, third.deleted_documents) == (1, 0, 0)  # the copy stays
 

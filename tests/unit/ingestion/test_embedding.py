@@ -12,7 +12,7 @@ import pytest
 from ingestion import embedder_pool
 from ingestion.chunk import Chunk
 from ingestion.embedder_pool import Pool, embed
-from ingestion.embedding import embed_texts, embedding_text, identity_of, vector_key
+from ingestion.embedding import Ahead, embed_texts, embedding_text, identity_of, vector_key
 from ingestion.errors import EmbedderError
 from ingestion.files import LocalFiles
 from ingestion.progress import no_progress
@@ -62,7 +62,13 @@ def run(root: Path, chunks: Sequence[Chunk], encoder: WatchedEncoder, told: list
     table = VectorTable(map(vector_key, chunks))
     work = VectorWork(LocalFiles(root), "demo/help", encoder.identity())
     count = embed(
-        chunks, encoder, table, work, pool=Pool(), session=RaySession(1), progress=lambda _, *rest: told.append(rest)
+        chunks,
+        Ahead(encoder),
+        table,
+        work,
+        pool=Pool(),
+        session=RaySession(1),
+        progress=lambda _, *rest: told.append(rest),
     )
     assert count == sum(map(len, encoder.seen))
     return table.of(chunks, encoder.dim)[0]
@@ -112,7 +118,7 @@ def test_threads_share_the_embedder_and_each_row_finds_its_chunk(tmp_path: Path)
     chunks, encoder = passages(300), WatchedEncoder()
     table = VectorTable(map(vector_key, chunks))
     work = VectorWork(LocalFiles(tmp_path), "demo/help", encoder.identity())
-    embed(chunks, encoder, table, work, pool=Pool(concurrency=4), session=RaySession(4), progress=no_progress)
+    embed(chunks, Ahead(encoder), table, work, pool=Pool(concurrency=4), session=RaySession(4), progress=no_progress)
     expected = HashEmbedder().embed_passages([embedding_text(chunk) for chunk in chunks])
     np.testing.assert_array_equal(table.of(chunks, encoder.dim)[0], expected)
     assert sorted(map(len, encoder.seen)) == [44, 64, 64, 64, 64]
@@ -141,9 +147,30 @@ def test_nothing_to_embed_loads_no_encoder(tmp_path: Path) -> None:
         def load(self) -> HashEmbedder:
             raise AssertionError
 
-    work = VectorWork(LocalFiles(tmp_path), "demo/help", "x")
-    encoder = NotToBeLoaded()
-    assert embed([], encoder, VectorTable([]), work, pool=Pool(), session=RaySession(1), progress=no_progress) == 0
+    table, work = VectorTable([]), VectorWork(LocalFiles(tmp_path), "demo/help", "x")
+    ahead = Ahead(NotToBeLoaded())
+    assert embed([], ahead, table, work, pool=Pool(), session=RaySession(1), progress=no_progress) == 0
+
+
+def test_an_encoder_that_was_begun_is_loaded_once_and_its_failure_is_ours() -> None:
+    loads: list[int] = []
+
+    class Counted(HashEncoder):
+        def load(self) -> HashEmbedder:
+            loads.append(1)
+            if len(loads) > 1:
+                raise OSError("gone")
+            return HashEmbedder()
+
+    ahead = Ahead(Counted())
+    ahead.begin()
+    ahead.begin()
+    assert ahead.get() is ahead.get()
+    assert len(loads) == 1
+    failing = Ahead(Counted())
+    failing.begin()
+    with pytest.raises(EmbedderError, match="the encoder failed: gone"):
+        failing.get()
 
 
 def test_an_encoder_that_is_not_there_is_an_error_of_ours(tmp_path: Path) -> None:
