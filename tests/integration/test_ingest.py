@@ -101,6 +101,9 @@ def store_of(company: Path) -> KnowledgeStore:
 class Counted(HashEncoder):
     loads: list[int] = field(default_factory=list)
 
+    def identity(self) -> str:
+        return HashEncoder(self.dim).identity()
+
     def load(self) -> HashEmbedder:
         self.loads.append(1)
         return super().load()
