@@ -27,7 +27,9 @@ Changes = dict[str, NDArray[np.float16]]
 
 NEVER = -1e4  # a logit whose softmax is 0
 
-FORMAT = 4
+FORMAT = 5
+SURE = 0.9  # from this confidence on as many are right as was aimed at
+_BENT_FROM = 0.85  # below it confidences stay as they are
 _SHARPNESS = 20.0  # of votes: an example that is 0.1 nearer in cosine has seven times the say
 _LEAST_VOTES = 1e-4  # share of the votes that counts as none
 _CHANGE = "change:"  # before the names of changes, in the file of the arrays
@@ -49,7 +51,7 @@ class HeadArrays:
     inside: NDArray[np.int_]  # () how many of the references are of intents, not out of scope
     influence: Floats  # (m, labels) what each reference says for each label, where a question is like it
     scope: Floats  # (1 + scope features,) log-odds of being in scope: intercept, then one weight a feature
-    calibration: Floats  # (2,) slope and intercept, on the log-odds of the best label's probability
+    calibration: Floats  # (3,) slope and intercept, on the best label's log-odds; the confidence that becomes `SURE`
     share: Floats  # () factor on the logits of weights and bias where they are added to the others
     tuned_weights: Floats  # (labels, dim) on vectors of the tuned encoder; (0, 0) where there is none
     tuned_bias: Floats  # (labels,); (0,) where there is none
@@ -208,13 +210,20 @@ def calibrated(probabilities: Floats, calibration: Floats) -> Floats:
     rows = np.arange(len(probabilities))
     best = probabilities.argmax(axis=1)
     top = probabilities[rows, best]
-    corrected = sigmoid(calibration[0] * log_odds(top) + calibration[1])
+    corrected = bent(sigmoid(calibration[0] * log_odds(top) + calibration[1]), calibration[2])
     others = probabilities / np.maximum(1.0 - top, 1e-7)[:, None]  # each one's part of what the best leaves
     others[rows, best] = 0.0
     second = others.max(axis=1)
     corrected = np.maximum(corrected, second / (1.0 + second))  # an equal share with the second one, at the least
     result: Floats = others * (1.0 - corrected)[:, None]
     result[rows, best] = corrected
+    return result
+
+
+def bent(confidence: Floats, sure: float) -> Floats:
+    """So that `sure`, which is `SURE` or above, becomes `SURE`; the order stays."""
+    known, wanted = [0.0, _BENT_FROM, sure, 1.0], [0.0, _BENT_FROM, SURE, 1.0]
+    result: Floats = np.interp(confidence, known, wanted).astype(np.float32)
     return result
 
 

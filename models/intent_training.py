@@ -19,6 +19,7 @@ from models.intent_examples import Example, IntentDataError, checked, near_contr
 from models.intent_features import Pieces, pieces, rarities, spelling
 from models.intent_head import (
     NEVER,
+    SURE,
     Changes,
     Floats,
     HeadArrays,
@@ -71,6 +72,7 @@ _UNTUNED: dict[str, Any] = {
 _OUT_OF_SCOPE_SHARE = 0.02
 # Fewer held-out answers say too little about a precision near 1.
 _MIN_ANSWERS = 100
+_MOST_BENT = 0.955  # what becomes `SURE`, at most: it is said of what lies between that it is less sure than it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def train_intent_head(
             raise IntentDataError("this encoder cannot be tuned: only BERT models can")
         wants = False
     tuner = _Tuner(embedder, texts, seed, progress) if wants and isinstance(embedder, BertEmbedder) else None
-    fitted = _fit(data, unrelated, progress, tuner)
+    fitted = _fit(data, unrelated, target_precision, progress, tuner)
     return _finish(fitted, labels, texts, embedder.identity, target_precision, found)
 
 
@@ -224,7 +226,13 @@ class _Fitted:
     unrelated: Floats  # (m, labels)
 
 
-def _fit(data: _Data, unrelated: tuple[Floats, Floats], progress: Progress, tuner: _Tuner | None) -> _Fitted:
+def _fit(
+    data: _Data,
+    unrelated: tuple[Floats, Floats],
+    target_precision: float,
+    progress: Progress,
+    tuner: _Tuner | None,
+) -> _Fitted:
     folds, scope_folds = (3, 2) if len(data.targets) >= _MANY else (5, 3)
     progress(f"cross-validating in {folds} parts")
     parts, nearest = _held_out(data, folds)
@@ -238,7 +246,7 @@ def _fit(data: _Data, unrelated: tuple[Floats, Floats], progress: Progress, tune
     mixed = _mixed([*(each[rows] for each in parts), *([] if part is None else part.parts)], scales)
     in_scope = _in_scope(parts[0][rows], nearest[rows], scope, data.oos)
     probabilities = with_scope(softmax(mixed), in_scope, data.oos)
-    calibration = _fit_calibration(probabilities, data.targets[rows])
+    calibration = _fit_calibration(probabilities, data.targets[rows], data.oos, target_precision)
     progress("training on all examples")
     weights, bias = _fit_linear(data.features, data.targets, data.n_labels)
     near, inside = _choose_references(data, np.arange(len(data.targets)))
@@ -403,18 +411,28 @@ def _loss(logits: Floats, targets: Labels) -> float:
     return -float(np.log(softmax(logits)[np.arange(len(targets)), targets] + 1e-9).mean())
 
 
-def _fit_calibration(probabilities: Floats, targets: Labels) -> Floats:
-    """Slope and intercept (2,) on the log-odds of the best label, after Platt. Held-out probabilities (n, labels)."""
+def _fit_calibration(probabilities: Floats, targets: Labels, oos: int, target_precision: float) -> Floats:
+    """(3,) Slope and intercept on the log-odds of the best label, after Platt, and the confidence that becomes `SURE`.
+
+    A probability of 0.9 is right nine times in ten, and those above it more often: how often, only the share of all
+    above it says. Who answers from 0.9 on is to be right as often as was aimed at, and not by luck: by a standard
+    error, where `_MOST_BENT` allows it. probabilities: (n, labels), held out.
+    """
     from sklearn.linear_model import LogisticRegression
 
     best = probabilities.argmax(axis=1)
     right = best == targets
     if right.all() or not right.any():
-        return np.array([1.0, 0.0], dtype=np.float32)
+        return np.array([1.0, 0.0, SURE], dtype=np.float32)
     odds = log_odds(probabilities[np.arange(len(best)), best])
     regression = LogisticRegression(C=1.0).fit(odds[:, None], right)
     slope = max(float(regression.coef_[0, 0]), 0.1)  # surer must stay surer, however few the examples
-    return np.array([slope, regression.intercept_[0]], dtype=np.float32)
+    intercept = float(regression.intercept_[0])
+    confidence, meant = sigmoid(slope * odds + intercept), best != oos
+    sure = choose_threshold(confidence[meant], right[meant], target_precision, z=1.0)
+    if sure is None or (confidence[meant] >= sure).sum() < _MIN_ANSWERS:
+        sure = SURE
+    return np.array([slope, intercept, np.clip(sure, SURE, _MOST_BENT)], dtype=np.float32)
 
 
 # --- what no intent covers --------------------------------------------------------------------------------------

@@ -233,7 +233,7 @@ class Admission:
         if bucket is not None and not bucket.take(asyncio.get_running_loop().time()):
             raise _with_pause(RateLimitedError(), bucket.wait_s())
         # The door refuses by what it was told some time ago: what is left of the share is to be refused here.
-        share = 1 - (1 - self._share(is_running)) * (chosen_of or 1.0)
+        share = max(0.0, 1 - (1 - self._share(is_running)) * (chosen_of or 1.0))
         is_refused = self._random_share() < share or (self._is_busy and self._shedding.is_too_late(waited_s))
         self._shedding.note_kind(is_running, chosen_of or 1.0, not is_refused)
         if is_refused:

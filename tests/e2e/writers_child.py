@@ -1,6 +1,7 @@
 """Tells what each replica of the scripted tier writes: a process that has joined the cluster's Ray, at its address.
 
-Twice a second one line of JSON, process id → answers, of those replicas that a new question may go to.
+Twice a second one line of JSON, process id → answers, of those replicas that a new question may go to. A replica that
+goes, or begins, while it is asked may leave a question without an answer: it is asked again, and stderr says so.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import sys
 
 import ray
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from deployments.app import TIER_DEPLOYMENT, tier_app_name
@@ -18,8 +21,11 @@ from deployments.app import TIER_DEPLOYMENT, tier_app_name
 async def tell() -> None:
     handle = DeploymentHandle(TIER_DEPLOYMENT, tier_app_name("raydesk", "small"))
     while True:
-        told = await handle.broadcast("running").results_async(timeout_s=30)
-        print(json.dumps(dict(told)), flush=True)
+        try:
+            told = await handle.broadcast("running").results_async(timeout_s=5)
+            print(json.dumps(dict(told)), flush=True)
+        except (RayError, RayServeException, TimeoutError) as error:
+            print(f"not told: {error!r}", file=sys.stderr, flush=True)
         await asyncio.sleep(0.5)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.fakes import HashEmbedder
 from models.intent_card import make_card
 from models.intent_examples import IntentDataError, examples_of
-from models.intent_head import LinearIntentHead, votes
-from models.intent_training import Training, train_intent_head
+from models.intent_head import SURE, LinearIntentHead, calibrated, votes
+from models.intent_training import Training, _fit_calibration, train_intent_head
 from models.intent_versions import current_version, known_labels, load_version, publish_version, read_card
 from models.protocols import OUT_OF_SCOPE, IntentPrediction, Vectors
 
@@ -98,6 +99,26 @@ def test_the_threshold_reaches_the_target_on_new_questions() -> None:
     predictions = ask(training.head, *(text for texts in new.values() for text in texts))
     right = [p.label == t for p, t in zip(predictions, truths, strict=True) if p.confidence >= (p.threshold or 0)]
     assert np.mean(right) == pytest.approx(0.95, abs=0.05)
+
+
+@pytest.mark.parametrize("aim", [0.8, 0.95, 0.97])
+def test_from_sure_on_as_many_are_right_as_was_aimed_at(aim: float) -> None:
+    """Also where a confidence of 0.9 is right nine times in ten, as it should be, and those above it 19 of 20 times."""
+    rng = np.random.default_rng(5)
+
+    def drawn(count: int) -> tuple[Vectors, NDArray[np.int_]]:
+        best = rng.uniform(0.55, 1.0, count)  # of all above 0.96 98 % are right
+        is_right = rng.random(count) < best
+        rows = np.stack([best, 1.0 - best, np.zeros(count)], axis=1).astype(np.float32)
+        return rows, np.where(is_right, 0, 1)
+
+    probabilities, targets = drawn(20_000)
+    calibration = _fit_calibration(probabilities, targets, oos=2, target_precision=aim)
+    probabilities, targets = drawn(20_000)
+    confidence = calibrated(probabilities, calibration).max(axis=1)
+    assert np.mean(targets[confidence >= SURE] == 0) == pytest.approx(max(aim, 0.95), abs=0.008)
+    order = np.argsort(probabilities.max(axis=1))
+    assert (np.diff(confidence[order]) >= 0).all()  # who was surer still is
 
 
 class Circle:
