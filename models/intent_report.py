@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -121,15 +122,10 @@ def at_threshold_of(threshold: float, truths: Sequence[str], predictions: Sequen
     return asdict(report([""] * len(truths), truths, predictions, [threshold]).at[0])
 
 
-def choose_threshold(
-    confidence: NDArray[Any], right: NDArray[Any], target_precision: float, z: float = 0.0
-) -> float | None:
-    """The lowest threshold from which the share of right ones is at least the target. None where none is.
-
-    z: by so many standard errors.
-    """
+def choose_threshold(confidence: NDArray[Any], right: NDArray[Any], target_precision: float) -> float | None:
+    """The lowest threshold from which the share of right ones is at least the target. None where none is."""
     order = np.argsort(-confidence, kind="stable")
-    precision = _bounds(np.cumsum(right[order]), np.arange(1, len(order) + 1), z)[0]
+    precision = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
     last_of_equal = np.append(np.diff(confidence[order]) != 0, True)
     reached = np.flatnonzero((precision >= target_precision) & last_of_equal)
     return float(confidence[order][reached[-1]]) if len(reached) else None
@@ -139,16 +135,10 @@ def interval(good: int, n: int) -> tuple[float, float]:
     """95 % interval (Wilson) of a share."""
     if n == 0:
         return 0.0, 1.0
-    low, high = _bounds(np.array(good), np.array(n), _Z)
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
-def _bounds(good: NDArray[Any], n: NDArray[Any], z: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Wilson's, of shares of n > 0."""
-    share, z2 = good / n, z * z
+    share, z2 = good / n, _Z * _Z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * np.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return middle - half, middle + half
+    half = _Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def auroc(higher: NDArray[Any], lower: NDArray[Any]) -> float:

@@ -415,8 +415,8 @@ def _fit_calibration(probabilities: Floats, targets: Labels, oos: int, target_pr
     """(3,) Slope and intercept on the log-odds of the best label, after Platt, and the confidence that becomes `SURE`.
 
     A probability of 0.9 is right nine times in ten, and those above it more often: how often, only the share of all
-    above it says. Who answers from 0.9 on is to be right as often as was aimed at, and not by luck: by a standard
-    error, where `_MOST_BENT` allows it. probabilities: (n, labels), held out.
+    above it says. Who answers from 0.9 on is to be right as often as was aimed at, where `_MOST_BENT` allows it.
+    probabilities: (n, labels), held out.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -429,7 +429,7 @@ def _fit_calibration(probabilities: Floats, targets: Labels, oos: int, target_pr
     slope = max(float(regression.coef_[0, 0]), 0.1)  # surer must stay surer, however few the examples
     intercept = float(regression.intercept_[0])
     confidence, meant = sigmoid(slope * odds + intercept), best != oos
-    sure = choose_threshold(confidence[meant], right[meant], target_precision, z=1.0)
+    sure = choose_threshold(confidence[meant], right[meant], target_precision)
     if sure is None or (confidence[meant] >= sure).sum() < _MIN_ANSWERS:
         sure = SURE
     return np.array([slope, intercept, np.clip(sure, SURE, _MOST_BENT)], dtype=np.float32)

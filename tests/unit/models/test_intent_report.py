@@ -52,14 +52,6 @@ def test_the_threshold_is_the_lowest_that_reaches_the_target() -> None:
     assert choose_threshold(np.array([0.9, 0.9]), np.array([1, 0]), 0.99) is None  # equals stand or fall together
 
 
-def test_a_threshold_that_is_to_be_reached_by_a_standard_error_takes_more_examples() -> None:
-    confidence, right = np.linspace(1.0, 0.5, 1000), np.arange(1000) % 100 > 0  # 99 of 100
-    confidence[0], right[0] = 1.0, True
-    assert choose_threshold(confidence, right, 0.98) == choose_threshold(confidence, right, 0.98, z=1.0) == 0.5
-    assert choose_threshold(confidence, right, 0.989) == 0.5
-    assert (choose_threshold(confidence, right, 0.989, z=1.0) or 0.0) > 0.9
-
-
 def test_the_interval_is_wilsons() -> None:
     low, high = interval(95, 100)
     assert (round(low, 4), round(high, 4)) == (0.8882, 0.9785)
