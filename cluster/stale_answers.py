@@ -22,7 +22,7 @@ from deployments.cache_store import CacheStore, Entry
 from deployments.settings import load_settings
 from ingestion.chunk import Chunk
 from ingestion.difference import VersionChange
-from ingestion.embedding import Ahead, embed_texts, embedding_text, question_text
+from ingestion.embedding import embed_texts, embedding_text, load, question_text
 from ingestion.report import Plan
 from models.protocols import EmbedderRecipe
 
@@ -80,7 +80,7 @@ def _change(plan: Plan, embedded: Sequence[Chunk], encoder: EmbedderRecipe) -> V
         nothing = np.empty((0, 0), dtype=np.float32)
         return VersionChange(plan.gone, (), nothing, nothing)
     texts, questions = [embedding_text(chunk) for chunk in embedded], [question_text(chunk) for chunk in embedded]
-    vectors, question_vectors = embed_texts(Ahead(encoder).get(), texts, questions)
+    vectors, question_vectors = embed_texts(load(encoder), texts, questions)
     return VersionChange(plan.gone, tuple(embedded), vectors, question_vectors)
 
 

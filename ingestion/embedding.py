@@ -50,6 +50,12 @@ def identity_of(encoder: EmbedderRecipe) -> str:
         return encoder.identity()
 
 
+def load(encoder: EmbedderRecipe) -> Embedder:
+    """Raises `EmbedderError`."""
+    with _our_error():
+        return encoder.load()
+
+
 class Ahead:
     """An encoder that can be loaded beside other work: two seconds, most of them imports."""
 
@@ -61,13 +67,12 @@ class Ahead:
         """Of no effect where it has begun."""
         if self._loaded is None:
             threads = ThreadPoolExecutor(1, thread_name_prefix="encoder-ahead")
-            self._loaded = threads.submit(self.recipe.load)
+            self._loaded = threads.submit(load, self.recipe)
             threads.shutdown(wait=False)
 
     def get(self) -> Embedder:
         """Raises `EmbedderError`."""
-        with _our_error():
-            return self.recipe.load() if self._loaded is None else self._loaded.result()
+        return load(self.recipe) if self._loaded is None else self._loaded.result()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import atexit
 import gc
 import sys
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -121,8 +121,9 @@ def ingest(
     bars = sys.stderr.isatty() and progress is no_progress
     with _little_garbage(), RaySession(concurrency, show_bars=bars) as session:
         ahead = Ahead(encoder)
+        expected = None if gpus_per_embedder else ahead  # there it is embedded by others alone
         survey = _survey(
-            store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, clock, ahead
+            store, paths, tenant, collection, encoder, limits or ReadLimits(), session, progress, clock, expected
         )
         _check(survey.found, max_reject_share)
         found, difference = survey.found, survey.difference
@@ -205,11 +206,13 @@ def _survey(
     return _Survey(len(sources), found, identity, published, base, difference, missing, notes)
 
 
-def _watched(pieces: Iterable[Piece], known: Collection[str], ahead: Ahead) -> Iterator[Piece]:
+def _watched(pieces: Iterator[Piece], known: Collection[str], ahead: Ahead) -> Iterator[Piece]:
     for piece in pieces:
+        yield piece
         if isinstance(piece.found, Chunk) and vector_key(piece.found) not in known:
             ahead.begin()
-        yield piece
+            break
+    yield from pieces
 
 
 def _published(store: KnowledgeStore, tenant: str, collection: str) -> tuple[Manifest | None, tuple[str, ...]]:

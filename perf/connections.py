@@ -255,7 +255,7 @@ async def peak(url: str, seconds: float, asked: Iterator[dict[str, Any]]) -> flo
 
 
 async def ask_openly(
-    url: str, per_s: float, seconds: float, bodies: Iterator[dict[str, Any]]
+    url: str, per_s: float, seconds: float, wanted: Iterator[dict[str, Any]]
 ) -> tuple[list[Ask], list[float]]:
     """Asks `per_s` times a second, whatever comes back; waits for what was asked within the window.
 
@@ -273,7 +273,7 @@ async def ask_openly(
     async with LeanClient(url) as client:
         while (now := time.perf_counter() - began) < seconds:
             while asked < now * per_s and len(in_flight) < _MOST_IN_FLIGHT:
-                task = asyncio.create_task(ask_http(client, next(bodies)))
+                task = asyncio.create_task(ask_http(client, next(wanted)))
                 task.add_done_callback(landed)
                 in_flight.add(task)
                 asked += 1
